@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conntrack
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"unsafe"
+)
+
+func TestSizes(t *testing.T) {
+	if n := unsafe.Sizeof(Dir{}); n != 64 {
+		t.Errorf("Dir is %d bytes, want a cache line", n)
+	}
+	if n := unsafe.Sizeof(Conn{}); n != 192 {
+		t.Errorf("Conn is %d bytes, want three cache lines", n)
+	}
+}
+
+func flowKey(n uint32, proto uint8) Key {
+	src := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+	return MakeKey(src, netip.MustParseAddr("10.200.0.1"), uint16(n*7), 80, proto)
+}
+
+func open(t testing.TB, o Options) *Table {
+	t.Helper()
+	tab, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tab.Close() })
+	return tab
+}
+
+// check compares a table with what it should hold.
+func check(t *testing.T, tab *Table, want map[Key]Key) {
+	t.Helper()
+	if tab.Len() != len(want) {
+		t.Fatalf("%d connections, want %d", tab.Len(), len(want))
+	}
+	ports := map[uint32]int{}
+	for orig, reply := range want {
+		o, r := tab.Lookup(&orig), tab.Lookup(&reply)
+		if o == NoRef || r == NoRef || o.Index() != r.Index() || o.Dir() != Original || orig != reply && r.Dir() != Reply {
+			t.Fatalf("%v: original %v, reply %v", orig, o, r)
+		}
+		ports[tab.Conn(o).Owner]++
+	}
+	for p, n := range ports {
+		listed, prev := 0, nilConn
+		for i := tab.ports[p].first; i != nilConn; i = tab.slab[i].next {
+			if tab.slab[i].prev != prev {
+				t.Fatalf("port %d: list broken at %d", p, i)
+			}
+			prev = i
+			listed++
+		}
+		if listed != n || tab.PortLen(p) != n || tab.ports[p].last != prev {
+			t.Fatalf("port %d: %d listed, %d counted, want %d", p, listed, tab.PortLen(p), n)
+		}
+	}
+	slots := 0
+	for _, s := range tab.index {
+		if s != 0 {
+			slots++
+		}
+	}
+	need := 0
+	for o, r := range want {
+		if need++; o != r {
+			need++
+		}
+	}
+	if slots != need {
+		t.Fatalf("%d index slots in use, want %d", slots, need)
+	}
+}
+
+// TestAgainstMap does random insertions, deletions and sweeps on a small table
+// and a map, closes and opens again in between.
+func TestAgainstMap(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "conn")
+	o := Options{Capacity: 200, Path: path}
+	tab, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { tab.Close() }()
+	want := map[Key]Key{}
+	rnd := rand.New(rand.NewPCG(3, 4))
+	now := uint32(1<<32 - 5000)
+	for step := range 20000 {
+		now++
+		k := flowKey(rnd.Uint32N(300), 17)
+		switch rnd.IntN(10) {
+		case 0, 1, 2, 3, 4:
+			if len(want) >= 150 {
+				break
+			}
+			r := k.Reply()
+			if rnd.IntN(4) == 0 { // NAT: the answer comes from elsewhere
+				n := rnd.Uint32N(300) + 1000
+				x := flowKey(n, 17)
+				r = x.Reply()
+			}
+			ref, err := tab.Insert(&k, &r, rnd.Uint32N(4)+1, now, 1000)
+			exists := false
+			for o, rep := range want {
+				exists = exists || o == k || rep == k || o == r || rep == r
+			}
+			if exists != errors.Is(err, ErrClash) || !exists && err != nil {
+				t.Fatalf("step %d: insert: %v, exists %v", step, err, exists)
+			}
+			if err == nil {
+				tab.Conn(ref).State = StateNew
+				want[k] = r
+			}
+		case 5, 6, 7:
+			if ref := tab.Lookup(&k); ref != NoRef {
+				if orig := tab.Conn(ref).Dirs[0].Key; want[orig] == (Key{}) {
+					t.Fatalf("step %d: found a connection that was deleted", step)
+				}
+				delete(want, tab.Conn(ref).Dirs[0].Key)
+				tab.Delete(ref)
+			}
+		case 8:
+			for o := range want {
+				if ref := tab.Lookup(&o); tab.Conn(ref).Expired(now + 800) {
+					delete(want, o)
+				}
+			}
+			tab.Sweep(now+800, 1000)
+		case 9:
+			if step%50 == 0 {
+				check(t, tab, want)
+				if err := tab.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if tab, err = Open(o); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	check(t, tab, want)
+}
+
+// TestDamagedFile opens files that a crash, or another version, may have left.
+func TestDamagedFile(t *testing.T) {
+	for name, damage := range map[string]func([]byte){
+		"magic":        func(b []byte) { b[0]++ },
+		"valid word":   func(b []byte) { b[storeHdrSize+128] = 7 },
+		"state":        func(b []byte) { b[storeHdrSize+128+4] = 200 },
+		"version":      func(b []byte) { b[storeHdrSize+37] = 9 },
+		"high too big": func(b []byte) { binary.LittleEndian.PutUint32(b[unsafe.Offsetof(storeHdr{}.high):], 1<<31) },
+		"same key":     func(b []byte) { copy(b[storeHdrSize+192:], b[storeHdrSize:storeHdrSize+192]) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "conn")
+			tab, err := Open(Options{Capacity: 8, Path: path})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for n := range uint32(2) {
+				k := flowKey(n, 6)
+				r := k.Reply()
+				ref, err := tab.Insert(&k, &r, 1, 0, 1000)
+				if err != nil {
+					t.Fatal(err)
+				}
+				tab.Conn(ref).State = StateEstablished
+			}
+			tab.Close()
+			raw, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			damage(raw)
+			if err := os.WriteFile(path, raw, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			tab = open(t, Options{Capacity: 8, Path: path})
+			if tab.Len() > 2 || name != "high too big" && tab.Len() == 2 {
+				t.Errorf("%d connections survived", tab.Len())
+			}
+			for n := range uint32(10) {
+				k := flowKey(n+10, 6)
+				r := k.Reply()
+				if _, err := tab.Insert(&k, &r, 1, 0, 1000); err != nil {
+					return // full is fine
+				}
+			}
+		})
+	}
+}
+
+// FuzzRecover opens a slab of arbitrary content and uses the table.
+func FuzzRecover(f *testing.F) {
+	f.Add(make([]byte, 192*3), uint32(3))
+	f.Fuzz(func(t *testing.T, slab []byte, high uint32) {
+		st, err := openStore("", 8)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(st.mem[storeHdrSize:], slab)
+		st.hdr.high = high
+		tab := &Table{slab: st.conns(), index: make([]uint64, 32), mask: 31, shift: 59, secret: st.secret(), store: st, limit: 8}
+		defer st.close()
+		tab.recover()
+		for n := range uint32(12) {
+			k := flowKey(n, 6)
+			r := k.Reply()
+			if ref, err := tab.Insert(&k, &r, n%3, 0, 1000); err == nil && tab.Lookup(&r) != ref.Other() {
+				t.Fatal("inserted connection not found")
+			}
+		}
+		tab.Sweep(1<<30, 100)
+	})
+}
+
+func TestPortLimit(t *testing.T) {
+	tab := open(t, Options{Capacity: 100, PerPort: 10})
+	for n := range uint32(10) {
+		k := flowKey(n, 6)
+		r := k.Reply()
+		ref, err := tab.Insert(&k, &r, 1, 0, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tab.Conn(ref).State = StateEstablished
+	}
+	k := flowKey(10, 6)
+	r := k.Reply()
+	if _, err := tab.Insert(&k, &r, 1, 0, 1000); !errors.Is(err, ErrPortFull) {
+		t.Fatalf("eleventh connection: %v", err)
+	}
+	first := flowKey(3, 6)
+	tab.Conn(tab.Lookup(&first)).State = StateSynSent
+	if _, err := tab.Insert(&k, &r, 1, 0, 1000); err != nil {
+		t.Fatalf("with a half-open connection to evict: %v", err)
+	}
+	if tab.Lookup(&first) != NoRef {
+		t.Error("the half-open connection is still there")
+	}
+}
+
+// TestFairEviction: one port fills the table, another one still gets its share,
+// and its established connections are never evicted for the first one.
+func TestFairEviction(t *testing.T) {
+	tab := open(t, Options{Capacity: 1000})
+	insert := func(n, owner uint32) error {
+		k := flowKey(n, 6)
+		r := k.Reply()
+		ref, err := tab.Insert(&k, &r, owner, n, 1<<20)
+		if err == nil {
+			tab.Conn(ref).State = StateEstablished
+		}
+		return err
+	}
+	for n := range uint32(1000) {
+		if err := insert(n, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range uint32(400) {
+		if err := insert(10000+n, 2); err != nil {
+			t.Fatalf("connection %d of the quiet port: %v", n, err)
+		}
+	}
+	for n := range uint32(5000) {
+		_ = insert(20000+n, 1)
+	}
+	if got := tab.PortLen(2); got != 400 {
+		t.Errorf("quiet port has %d connections, want 400", got)
+	}
+}
+
+func TestTCPStates(t *testing.T) {
+	to := &Timeouts{TCPOpening: 1, TCPEstablished: 2, TCPClosing: 3}
+	type seg struct {
+		dir   int
+		flags uint8
+		want  State
+	}
+	const o, r = Original, Reply
+	for name, segs := range map[string][]seg{
+		"open and close":     {{o, TCPSyn, StateSynSent}, {r, TCPSyn | TCPAck, StateSynReceived}, {o, TCPAck, StateEstablished}, {r, TCPAck, StateEstablished}, {o, TCPFin | TCPAck, StateFinWait}, {r, TCPAck, StateFinWait}, {r, TCPFin | TCPAck, StateClosing}, {o, TCPAck, StateClosing}},
+		"refused":            {{o, TCPSyn, StateSynSent}, {r, TCPRst | TCPAck, StateReset}},
+		"simultaneous open":  {{o, TCPSyn, StateSynSent}, {r, TCPSyn, StateSynReceived}, {o, TCPSyn | TCPAck, StateEstablished}},
+		"picked up":          {{o, TCPAck, StateEstablished}, {r, TCPAck, StateEstablished}},
+		"blind reset":        {{o, TCPAck, StateEstablished}, {r, TCPRst, StateReset}, {r, TCPAck, StateEstablished}},
+		"repeated SYN":       {{o, TCPSyn, StateSynSent}, {o, TCPSyn, StateSynSent}, {r, TCPSyn | TCPAck, StateSynReceived}, {r, TCPSyn | TCPAck, StateSynReceived}},
+		"half-closed stream": {{o, TCPAck, StateEstablished}, {o, TCPFin | TCPAck, StateFinWait}, {r, TCPAck, StateFinWait}, {r, TCPAck, StateFinWait}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := &Conn{}
+			for i, s := range segs {
+				if i == 0 {
+					c.TCPStart(s.flags, to)
+				} else {
+					c.TCPUpdate(s.dir, s.flags, to)
+				}
+				if c.State != s.want {
+					t.Fatalf("segment %d: %v, want %v", i, c.State, s.want)
+				}
+			}
+		})
+	}
+}
+
+func TestReplyKey(t *testing.T) {
+	echo := MakeKey(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 77, 8<<8, 1)
+	r := echo.Reply()
+	if r.SrcPort() != 77 || r.DstPort() != 0 || r.SrcAddr() != echo.DstAddr() {
+		t.Errorf("reply of echo: %v", r)
+	}
+	if back := r.Reply(); back != echo {
+		t.Errorf("reply of reply: %v, want %v", back, echo)
+	}
+	udp := flowKey(5, 17)
+	u := udp.Reply()
+	if back := u.Reply(); back != udp || u == udp {
+		t.Errorf("UDP reply %v of %v", u, udp)
+	}
+}
+
+// BenchmarkFind looks up keys in random order, in vectors as the forwarder does.
+func BenchmarkFind(b *testing.B) {
+	for _, flows := range []uint32{1000, 65536, 1 << 20} {
+		b.Run(fmt.Sprint(flows), func(b *testing.B) {
+			tab := open(b, Options{Capacity: int(flows)})
+			keys := make([]Key, flows)
+			for n := range flows {
+				keys[n] = flowKey(n, 6)
+				r := keys[n].Reply()
+				if _, err := tab.Insert(&keys[n], &r, 1, 0, 1000); err != nil {
+					b.Fatal(err)
+				}
+			}
+			const vector = 64
+			var hashes [vector]uint64
+			x, sink := uint32(1), uint64(0)
+			b.ReportAllocs()
+			for b.Loop() {
+				var at [vector]uint32
+				for i := range vector {
+					x = x*1664525 + 1013904223
+					at[i] = uint32(uint64(x) * uint64(flows) >> 32)
+					hashes[i] = tab.Hash(&keys[at[i]])
+				}
+				for i := range vector {
+					if r := Peek(tab.Slot(hashes[i]), hashes[i]); r != NoRef {
+						sink += tab.Dir(r).Src[0]
+					}
+				}
+				for i := range vector {
+					if tab.Find(&keys[at[i]], hashes[i]) == NoRef {
+						b.Fatal("lost")
+					}
+				}
+			}
+			_ = sink
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/vector, "ns/key")
+		})
+	}
+}
