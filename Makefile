@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+# NetIO. `make help` lists the targets.
+
+# One set of build flags for every go command, so that all of them share one
+# build cache. The race detector alone needs cgo. build/go is a toolchain that
+# hack/bootstrap.sh fetched, if it had to.
+export CGO_ENABLED := 0
+export GOFLAGS := -buildvcs=false
+export PATH := $(CURDIR)/build/go/bin:$(PATH):/usr/sbin:/sbin
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME ?= 10s
+FUZZ ?= .
+BENCHFLAGS ?=
+PREFIX ?= /usr/local
+CNI_BIN_DIR ?= /opt/cni/bin
+
+commands := $(notdir $(wildcard cmd/*))
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## list the targets
+	@echo 'make demo and make test set up all they need; the others expect hack/bootstrap.sh to have run.'
+	@echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | \
+		while IFS="$$(printf '\t')" read -r target text; do printf '  %-16s %s\n' "$$target" "$$text"; done
+
+.PHONY: demo
+demo: ## see NetIO work on real traffic, in a minute (root)
+	@hack/bootstrap.sh
+	@$(MAKE) --no-print-directory build
+	@bin/netio-demo -bin bin
+
+.PHONY: test
+test: ## everything that CI runs: generated files, lint, go test -race, demo (root)
+	@hack/test.sh
+
+.PHONY: bootstrap
+bootstrap: ## install what building and testing needs (Debian or Ubuntu, root)
+	@hack/bootstrap.sh
+
+# go build is incremental itself: always run it.
+.PHONY: build
+build: ## static binaries, into bin/
+	go build -ldflags '-X netio.dev/netio/pkg/version.version=$(VERSION)' -o bin/ $(addprefix ./cmd/,$(commands))
+	go build -o bin/netio-demo ./test/demo
+	go build -o bin/netio-bench ./test/bench
+
+.PHONY: go-test
+go-test: ## go test -race of all packages (root: some make network namespaces)
+	CGO_ENABLED=1 go test -race -timeout 30m ./...
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck, shellcheck, licences, imports, words
+	@hack/lint.sh
+
+.PHONY: generate
+generate: ## regenerate protobuf code, deep-copy methods and CRDs
+	hack/generate.sh
+
+.PHONY: check-generated
+check-generated: ## fail if make generate would change something
+	hack/generate.sh --check
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (10s) each; FUZZ=expression narrows them
+	@hack/fuzz.sh '$(FUZZTIME)' '$(FUZZ)'
+
+.PHONY: bench
+bench: build ## NetIO beside Linux's own paths, in one run (root); BENCHFLAGS='-o json'
+	@bin/netio-bench -bin bin $(BENCHFLAGS)
+
+.PHONY: bench-go
+bench-go: ## the forwarder alone: ns/packet and allocations
+	go test -run '^$$' -bench . -benchmem ./pkg/dataplane/...
+
+.PHONY: install
+install: build ## to PREFIX/bin and CNI_BIN_DIR, below DESTDIR
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(CNI_BIN_DIR)'
+	install -m 0755 bin/netio-agent bin/netioctl '$(DESTDIR)$(PREFIX)/bin/'
+	install -m 0755 bin/netio-cni '$(DESTDIR)$(CNI_BIN_DIR)/'
+
+.PHONY: clean
+clean: ## remove what was built here (not Go's caches)
+	rm -rf bin build

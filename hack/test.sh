@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# What `make test` does: every step, also after one failed, then a summary of
+# results and times. Logs of the steps are in build/test/.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit
+
+logs=build/test
+mkdir -p "$logs"
+summary=()
+status=0
+
+# step NAME COMMAND...
+step() {
+	local name=$1 began=$SECONDS result=ok
+	shift
+	printf '\n==> %s\n' "$name"
+	"$@" 2>&1 | tee "$logs/$name.log" || {
+		result=FAIL
+		status=1
+	}
+	summary+=("$(printf '%-16s %5d s  %s' "$name" $((SECONDS - began)) "$result")")
+	[ $result = ok ]
+}
+
+finish() {
+	if [ -e "$logs/go-test.log" ]; then
+		printf '\n==> go test, its closing lines\n'
+		grep -E '^(ok|FAIL|---|panic:)' "$logs/go-test.log"
+	fi
+	printf '\n==> make test\n'
+	printf '%s\n' "${summary[@]}" "$(printf '%-16s %5d s' total $SECONDS)"
+	exit $status
+}
+
+rm -f "$logs"/*.log
+step bootstrap hack/bootstrap.sh || finish
+step build make --no-print-directory build
+step check-generated make --no-print-directory check-generated
+step lint make --no-print-directory lint
+step go-test make --no-print-directory go-test
+step demo make --no-print-directory demo
+finish
