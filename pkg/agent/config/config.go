@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package config reads the standalone agent's configuration file.
+//
+//	file ──Parse──> tree with line numbers ──decode──> Config ──validate──> Config in force
+//	                                          │                   │
+//	                                          └──── Mistakes ─────┘  (all of them, each with file, line, field)
+//
+// A file with a mistake changes nothing: what was in force before stays.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Defaults of fields that the file need not give.
+const (
+	DefaultHostInterface = "netio0"
+	DefaultRunDir        = "/run/netio"
+	DefaultStateDir      = "/var/lib/netio"
+	DefaultCoolDown      = time.Minute
+	DefaultNetwork       = "netio"
+	// MinMTU is the least that IPv6 works with (RFC 8200 section 5).
+	MinMTU = 1280
+	// MaxMTU is the largest IP packet.
+	MaxMTU = 65535
+)
+
+// Config is a valid configuration with all defaults filled in, except MTU and
+// Node, which come from the machine.
+type Config struct {
+	// Node is the name of this machine, "" for its host name.
+	Node string
+	// PodCIDRs are the prefixes that pods get addresses from, IPv4 first.
+	// They do not overlap.
+	PodCIDRs []netip.Prefix
+	// RouterAddresses has one address per family in PodCIDRs, IPv4 first:
+	// the pods' gateway.
+	RouterAddresses []netip.Addr
+	// MTU of the pods' interfaces in bytes, 0 for that of the uplink.
+	MTU int
+	// HostInterface is the name of the host's own knet.
+	HostInterface string
+	// Masquerade gives pods the host's address on their way to the world.
+	Masquerade bool
+	// MasqueradeExcept are destinations that see the pods' own addresses.
+	MasqueradeExcept []netip.Prefix
+	// RunDir holds the sockets and what need not survive a reboot.
+	RunDir string
+	// StateDir holds what must survive a reboot.
+	StateDir string
+	// Socket is the agent's, ForwarderSocket the forwarder's.
+	Socket          string
+	ForwarderSocket string
+	// CoolDown is how long an address stays unused after a pod gave it back.
+	CoolDown time.Duration
+	// Connections bounds the forwarder's connection table.
+	Connections Connections
+	// InstallCNI is nil unless the agent is to install the CNI plugin.
+	InstallCNI *InstallCNI
+}
+
+// Connections bounds the connection table; 0 is the forwarder's default.
+type Connections struct {
+	Max        uint32
+	MaxPerPort uint32
+	Timeouts   Timeouts
+}
+
+// Timeouts after which an idle connection is forgotten, in whole seconds; 0
+// is the forwarder's default.
+type Timeouts struct {
+	TCPEstablished, TCPOpening, TCPClosing time.Duration
+	UDP, UDPStream, ICMP, Other, Fragment  time.Duration
+}
+
+// InstallCNI says where container runtimes look for plugins and networks.
+type InstallCNI struct {
+	// BinDir gets the plugin's binary, ConfDir the network's conflist.
+	BinDir  string
+	ConfDir string
+	// Network is the name in the conflist, File its file name in ConfDir.
+	Network string
+	File    string
+	// PortMappings chains the reference plugin "portmap", which publishes
+	// ports of pods on the host.
+	PortMappings bool
+}
+
+// Mistake is one thing that is wrong in a configuration file.
+type Mistake struct {
+	File string
+	// Line is 0 where the mistake is of the file as a whole.
+	Line int
+	// Field is the path of the field, such as "podCIDRs[1]"; "" for the file.
+	Field string
+	// Message says what was found, what was expected and what to do.
+	Message string
+}
+
+func (m Mistake) Error() string {
+	var b strings.Builder
+	b.WriteString(m.File)
+	if m.Line > 0 {
+		fmt.Fprintf(&b, ":%d", m.Line)
+	}
+	if m.Field != "" {
+		b.WriteString(": " + m.Field)
+	}
+	b.WriteString(": " + m.Message)
+	return b.String()
+}
+
+// Mistakes are all mistakes of a file, in the order of its lines.
+type Mistakes []Mistake
+
+func (m Mistakes) Error() string {
+	lines := make([]string, len(m))
+	for i := range m {
+		lines[i] = m[i].Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Load reads the file. The error is Mistakes where the content is at fault.
+func Load(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("read config: %w; write one, for example:\n%s", err, Example)
+		}
+		return nil, fmt.Errorf("read config: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse reads a configuration; file is its name in messages.
+func Parse(file string, data []byte) (*Config, error) {
+	d := &decoder{file: file}
+	c := d.decode(data)
+	if len(d.mistakes) == 0 {
+		d.validate(c)
+	}
+	if len(d.mistakes) > 0 {
+		return nil, d.sorted()
+	}
+	return c, nil
+}
+
+// Example is a small configuration that works on most machines.
+const Example = `podCIDRs:
+- 10.244.0.0/24
+- fd00:10:244::/64
+masquerade: true
+`
+
+func (c *Config) setDefaults() {
+	set := func(s *string, v string) {
+		if *s == "" {
+			*s = v
+		}
+	}
+	set(&c.HostInterface, DefaultHostInterface)
+	set(&c.RunDir, DefaultRunDir)
+	set(&c.StateDir, DefaultStateDir)
+	set(&c.Socket, filepath.Join(c.RunDir, "agent.sock"))
+	set(&c.ForwarderSocket, filepath.Join(c.RunDir, "forwarder.sock"))
+	if i := c.InstallCNI; i != nil {
+		set(&i.BinDir, "/opt/cni/bin")
+		set(&i.ConfDir, "/etc/cni/net.d")
+		set(&i.Network, DefaultNetwork)
+		set(&i.File, "10-"+i.Network+".conflist")
+	}
+}
