@@ -3,6 +3,7 @@
 package ipam
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 )
 
 // The database. Leases are the only truth about who has what; which addresses
@@ -45,16 +47,10 @@ type coolingRecord struct {
 	Until time.Time `json:"until"`
 }
 
-func boltOptions(lockTimeout time.Duration) *bolt.Options {
-	return &bolt.Options{
-		Timeout:        lockTimeout,
-		NoFreelistSync: true, // rebuilt at Open; halves what a commit writes
-		FreelistType:   bolt.FreelistMapType,
-	}
-}
-
-// openDatabase opens the file at path, making it if it is not there, and checks
-// its structure.
+// openDatabase opens the file at path, making it if it is not there, and reads
+// it whole. bbolt panics over broken pages; that becomes ErrCorrupt. (Its own
+// Check does so in a goroutine where nobody can recover, as does Open when it
+// has to rebuild a free list that is not on disk; hence neither is used.)
 func openDatabase(path string, lockTimeout time.Duration) (db *bolt.DB, err error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		if err := createDatabase(path); err != nil {
@@ -62,14 +58,26 @@ func openDatabase(path string, lockTimeout time.Duration) (db *bolt.DB, err erro
 		}
 	}
 
+	var file *os.File // still open, and locked, after a panic
 	// A file that was cut short faults when its map is read.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
 			db, err = nil, corrupt(path, fmt.Errorf("%v", r))
+			// The map that bbolt leaves behind would keep the lock.
+			unix.Flock(int(file.Fd()), unix.LOCK_UN)
+			file.Close()
 		}
 	}()
-	db, err = bolt.Open(path, dbMode, boltOptions(lockTimeout))
+	db, err = bolt.Open(path, dbMode, &bolt.Options{
+		Timeout:      lockTimeout,
+		FreelistType: bolt.FreelistMapType,
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			var err error
+			file, err = os.OpenFile(name, flag, mode)
+			return file, err
+		},
+	})
 	switch {
 	case errors.Is(err, bolt.ErrTimeout):
 		return nil, fmt.Errorf("%w: %s is locked; stop the other agent, or give this one a database of its own", ErrLocked, path)
@@ -101,7 +109,7 @@ func createDatabase(path string) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	db, err := bolt.Open(temp, dbMode, boltOptions(0))
+	db, err := bolt.Open(temp, dbMode, nil)
 	if err != nil {
 		return err
 	}
@@ -141,23 +149,27 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// checkDatabase reads every page and value once.
 func checkDatabase(db *bolt.DB) error {
 	return db.View(func(tx *bolt.Tx) error {
 		if info, err := os.Stat(db.Path()); err == nil && info.Size() < tx.Size() {
 			return corrupt(db.Path(), fmt.Errorf("the file has %d bytes of %d", info.Size(), tx.Size()))
 		}
-		var first error
-		for err := range tx.Check() { // to its end, or its goroutine stays
-			if first == nil {
-				first = err
-			}
-		}
-		if first != nil {
-			return corrupt(db.Path(), first)
-		}
 		for _, name := range [][]byte{bucketMeta, bucketLeases, bucketCooling, bucketCursors} {
-			if tx.Bucket(name) == nil {
+			b := tx.Bucket(name)
+			if b == nil {
 				return corrupt(db.Path(), fmt.Errorf("bucket %q is missing: not a lease database", name))
+			}
+			var last []byte
+			err := b.ForEach(func(k, v []byte) error {
+				if bytes.Compare(last, k) >= 0 || v == nil {
+					return corrupt(db.Path(), fmt.Errorf("bucket %q: key %q out of order or without value", name, k))
+				}
+				last = bytes.Clone(k)
+				return nil
+			})
+			if err != nil {
+				return err
 			}
 		}
 		if v := string(tx.Bucket(bucketMeta).Get(keyVersion)); v != dbVersion {
