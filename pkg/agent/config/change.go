@@ -21,6 +21,7 @@ var fixed = []struct {
 	{"stateDir", func(c *Config) any { return c.StateDir }},
 	{"socket", func(c *Config) any { return c.Socket }},
 	{"forwarderSocket", func(c *Config) any { return c.ForwarderSocket }},
+	{"coolDown", func(c *Config) any { return c.CoolDown }},
 }
 
 // Merge takes over from next what can change while the agent runs. Fields
@@ -38,7 +39,6 @@ func (c *Config) Merge(file string, next *Config) (*Config, Mistakes) {
 	merged.MTU = next.MTU
 	merged.Masquerade = next.Masquerade
 	merged.MasqueradeExcept = next.MasqueradeExcept
-	merged.CoolDown = next.CoolDown
 	merged.Connections = next.Connections
 	merged.InstallCNI = next.InstallCNI
 	return &merged, kept

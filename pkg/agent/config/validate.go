@@ -11,8 +11,8 @@ import (
 )
 
 // maxSocketPath is the longest path of a unix socket: sun_path of unix(7)
-// without its final zero.
-const maxSocketPath = 107
+// without its final zero and the ".new" that it has while it is made.
+const maxSocketPath = 107 - len(".new")
 
 // validate checks what no field alone can tell, and fills in the router
 // addresses.
@@ -36,6 +36,9 @@ func (d *decoder) validateCIDRs(c *Config) {
 		at := fmt.Sprintf("podCIDRs[%d]", i)
 		if wrong := unusable(p); wrong != "" {
 			d.add(at, "%s is %s; choose a private prefix such as 10.244.0.0/24 (RFC 1918) or fd00:10:244::/64 (RFC 4193)", p, wrong)
+		}
+		if p.Addr().Is6() && p.Bits() < 64 {
+			d.add(at, "%s is larger than one node can use; expected a /64 or longer, such as %s", p, netip.PrefixFrom(p.Addr(), 64))
 		}
 		if p.Addr().BitLen()-p.Bits() < 2 {
 			d.add(at, "%s has no room for pods; expected a prefix of at least four addresses", p)
@@ -119,7 +122,7 @@ func (d *decoder) validateNames(c *Config) {
 		d.add("node", "%q has blanks or slashes; expected a name such as host1", c.Node)
 	}
 	if i := c.InstallCNI; i != nil {
-		if !validNetworkName(i.Network) {
+		if !ValidCNIName(i.Network) {
 			d.add("installCNI.network", "%q is not a CNI network name; expected letters, digits, and _ . - after the first, such as %s", i.Network, DefaultNetwork)
 		}
 		if i.File != filepath.Base(i.File) || filepath.Ext(i.File) != ".conflist" {
@@ -155,12 +158,12 @@ func ValidIfName(name string) bool {
 }
 
 // validNetworkName is the rule of the CNI specification, section 1.
-func validNetworkName(name string) bool {
+func ValidCNIName(name string) bool {
 	alnum := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' }
 	for i, r := range name {
 		if !alnum(r) && (i == 0 || !strings.ContainsRune("_.-", r)) {
 			return false
 		}
 	}
-	return name != "" && len(name) <= 200
+	return name != ""
 }
