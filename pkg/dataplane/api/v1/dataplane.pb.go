@@ -1051,7 +1051,10 @@ type Policy struct {
 	IsolatesEgress  bool    `protobuf:"varint,3,opt,name=isolates_egress,json=isolatesEgress,proto3" json:"isolates_egress,omitempty"`
 	Ingress         []*Rule `protobuf:"bytes,4,rep,name=ingress,proto3" json:"ingress,omitempty"`
 	Egress          []*Rule `protobuf:"bytes,5,rep,name=egress,proto3" json:"egress,omitempty"`
-	// Verdicts to drop of this policy, the closing one too, are only reported.
+	// The policy is not enforced: the verdict is that of the port's other policies
+	// alone, for neither its rules nor its closing count. A packet that passes so,
+	// and would be dropped if policies in audit mode were enforced too, is
+	// reported with the verdict "audit".
 	Audit         bool `protobuf:"varint,6,opt,name=audit,proto3" json:"audit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
