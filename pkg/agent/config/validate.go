@@ -157,7 +157,8 @@ func ValidIfName(name string) bool {
 		!strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '/' || r == ':' || r == '%' })
 }
 
-// validNetworkName is the rule of the CNI specification, section 1.
+// ValidCNIName tells whether the CNI specification takes name for a network
+// (section 1) or a container ID (section 2).
 func ValidCNIName(name string) bool {
 	alnum := func(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' }
 	for i, r := range name {
