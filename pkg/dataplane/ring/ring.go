@@ -60,6 +60,10 @@ func (r *Reader) Take(dst []uint32) int {
 	return n
 }
 
+// PutBack returns the last n entries taken, which are taken again by the next
+// Take. They must not have been released.
+func (r *Reader) PutBack(n int) { r.pos -= uint32(n) }
+
 // Release publishes that everything taken so far is done with.
 func (r *Reader) Release() { atomic.StoreUint32(r.head, r.pos) }
 

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package soft
+
+import (
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"netio.dev/netio/pkg/dataplane/abi"
+	"netio.dev/netio/pkg/dataplane/ring"
+)
+
+// Sizes of a service round. Large packets are moved a few at a time: the bytes
+// that a round reads are written out by the next one while they are still in
+// the second-level cache.
+const (
+	txBatch      = 128       // OutQ entries validated, then sent, at a time
+	txRounds     = 8         // batches per Kick at most
+	maxChain     = 64        // nbufs of one packet
+	rxBatch      = 256       // packets per Kick at most
+	rxPortBatch  = 64        // packets per port and Kick at most
+	rxRoundBytes = 256 << 10 // bytes per Kick at most
+)
+
+// lane is the device's side of one lane. mu is held by Kick and by control
+// operations; what it guards is otherwise the worker's alone.
+type lane struct {
+	mu     sync.Mutex
+	waitMu sync.Mutex // held during Wait, so that Close can wait for its end
+	d      *Device
+	id     int
+	base   unsafe.Pointer // the nbufs
+	dl     *abi.DLane
+	pl     *abi.PLane
+	ls     *laneState
+
+	// OutQ
+	out      ring.Reader
+	partial  bool // the OutQ's next entries are an unfinished chain
+	overlong bool // in the middle of a chain that was refused for its length
+	ents     [txBatch]uint32
+	segs     [txBatch]segment
+	descs    [txBatch]txDesc
+	nd       int
+	iov      [maxChain + 3]iovec
+
+	// InQ
+	in     inq
+	rx     []uint32           // entries to be published on the own InQ
+	away   [][]uint32         // by lane: entries for the others, nil with one lane
+	rxLeft int                // packets that this round may still read
+	now    uint64             // of this round
+	chain  [chainNbufs]uint32 // nbufs to read a whole packet into
+	grants []uint32           // entries of GRANT and FETCHED
+	events events
+
+	// ports
+	hot       []*port
+	next      int // where the round robin begins
+	harvested uint64
+	epfd      int
+	wakefd    int
+	epev      [64]unix.EpollEvent
+
+	nbufs pool
+	slots pool
+
+	reads, writes, epolls atomic.Uint64
+}
+
+// nbuf is the memory of nbuf i, which has been checked.
+func (l *lane) nbuf(i uint32) unsafe.Pointer {
+	return unsafe.Add(l.base, uintptr(i)*abi.NbufSize)
+}
+
+// service is one Kick: the OutQ first, which gives nbufs and slots back, then
+// the TUNs, then events.
+func (l *lane) service() {
+	l.serviceOutQ()
+	l.poll()
+	if l.events.pending.Load() {
+		l.publishEvents()
+	}
+}
+
+// count adds to a counter that only this lane writes and that others read.
+func count(c *atomic.Uint64, n uint64) { c.Store(c.Load() + n) }
