@@ -156,7 +156,7 @@ func (t *Table) Find(k *Key, hash uint64) Ref {
 		}
 		if uint32(s>>32) == uint32(hash) {
 			r := Ref(uint32(s) - 1)
-			if t.slab[r.Index()].Dirs[r&1].Key == *k {
+			if t.slab[r.Index()].Dirs[r&1].equal(k) {
 				return r
 			}
 		}
@@ -337,11 +337,11 @@ func (t *Table) recover() {
 func (c *Conn) sane() bool {
 	for d := range c.Dirs {
 		k := &c.Dirs[d].Key
-		if v := k.Version(); v != 4 && v != 6 || k.L4>>48 != 0 {
+		if k.L4>>40 != 0 || k.Src.Is4() != k.Dst.Is4() {
 			return false
 		}
 		c.Dirs[d].Gen = 0 // the new process's tables begin their count anew
 	}
 	return c.State > StateNone && c.State < stateCount && c.Owner < 1<<24 && c.Timeout < 1<<31 &&
-		c.Dirs[0].Version() == c.Dirs[1].Version() && c.Dirs[0].Proto() == c.Dirs[1].Proto()
+		c.Dirs[0].Src.Is4() == c.Dirs[1].Src.Is4() && c.Dirs[0].Proto() == c.Dirs[1].Proto()
 }

@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
 	"unsafe"
+
+	"netio.dev/netio/pkg/dataplane/packet"
 )
 
 func TestSizes(t *testing.T) {
@@ -24,8 +25,8 @@ func TestSizes(t *testing.T) {
 }
 
 func flowKey(n uint32, proto uint8) Key {
-	src := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
-	return MakeKey(src, netip.MustParseAddr("10.200.0.1"), uint16(n*7), 80, proto)
+	return MakeKey(packet.Tuple{Src: packet.Addr4(10<<24 | n), Dst: packet.Addr4(10<<24 | 200<<16 | 1),
+		SrcPort: uint16(n * 7), DstPort: 80, Proto: proto})
 }
 
 func open(t testing.TB, o Options) *Table {
@@ -157,7 +158,7 @@ func TestDamagedFile(t *testing.T) {
 		"magic":        func(b []byte) { b[0]++ },
 		"valid word":   func(b []byte) { b[storeHdrSize+128] = 7 },
 		"state":        func(b []byte) { b[storeHdrSize+128+4] = 200 },
-		"version":      func(b []byte) { b[storeHdrSize+37] = 9 },
+		"layer 4 word": func(b []byte) { b[storeHdrSize+38] = 9 },
 		"high too big": func(b []byte) { binary.LittleEndian.PutUint32(b[unsafe.Offsetof(storeHdr{}.high):], 1<<31) },
 		"same key":     func(b []byte) { copy(b[storeHdrSize+192:], b[storeHdrSize:storeHdrSize+192]) },
 	} {
@@ -290,13 +291,13 @@ func TestTCPStates(t *testing.T) {
 	}
 	const o, r = Original, Reply
 	for name, segs := range map[string][]seg{
-		"open and close":     {{o, TCPSyn, StateSynSent}, {r, TCPSyn | TCPAck, StateSynReceived}, {o, TCPAck, StateEstablished}, {r, TCPAck, StateEstablished}, {o, TCPFin | TCPAck, StateFinWait}, {r, TCPAck, StateFinWait}, {r, TCPFin | TCPAck, StateClosing}, {o, TCPAck, StateClosing}},
-		"refused":            {{o, TCPSyn, StateSynSent}, {r, TCPRst | TCPAck, StateReset}},
-		"simultaneous open":  {{o, TCPSyn, StateSynSent}, {r, TCPSyn, StateSynReceived}, {o, TCPSyn | TCPAck, StateEstablished}},
-		"picked up":          {{o, TCPAck, StateEstablished}, {r, TCPAck, StateEstablished}},
-		"blind reset":        {{o, TCPAck, StateEstablished}, {r, TCPRst, StateReset}, {r, TCPAck, StateEstablished}},
-		"repeated SYN":       {{o, TCPSyn, StateSynSent}, {o, TCPSyn, StateSynSent}, {r, TCPSyn | TCPAck, StateSynReceived}, {r, TCPSyn | TCPAck, StateSynReceived}},
-		"half-closed stream": {{o, TCPAck, StateEstablished}, {o, TCPFin | TCPAck, StateFinWait}, {r, TCPAck, StateFinWait}, {r, TCPAck, StateFinWait}},
+		"open and close":     {{o, packet.TCPSyn, StateSynSent}, {r, packet.TCPSyn | packet.TCPAck, StateSynReceived}, {o, packet.TCPAck, StateEstablished}, {r, packet.TCPAck, StateEstablished}, {o, packet.TCPFin | packet.TCPAck, StateFinWait}, {r, packet.TCPAck, StateFinWait}, {r, packet.TCPFin | packet.TCPAck, StateClosing}, {o, packet.TCPAck, StateClosing}},
+		"refused":            {{o, packet.TCPSyn, StateSynSent}, {r, packet.TCPRst | packet.TCPAck, StateReset}},
+		"simultaneous open":  {{o, packet.TCPSyn, StateSynSent}, {r, packet.TCPSyn, StateSynReceived}, {o, packet.TCPSyn | packet.TCPAck, StateEstablished}},
+		"picked up":          {{o, packet.TCPAck, StateEstablished}, {r, packet.TCPAck, StateEstablished}},
+		"blind reset":        {{o, packet.TCPAck, StateEstablished}, {r, packet.TCPRst, StateReset}, {r, packet.TCPAck, StateEstablished}},
+		"repeated SYN":       {{o, packet.TCPSyn, StateSynSent}, {o, packet.TCPSyn, StateSynSent}, {r, packet.TCPSyn | packet.TCPAck, StateSynReceived}, {r, packet.TCPSyn | packet.TCPAck, StateSynReceived}},
+		"half-closed stream": {{o, packet.TCPAck, StateEstablished}, {o, packet.TCPFin | packet.TCPAck, StateFinWait}, {r, packet.TCPAck, StateFinWait}, {r, packet.TCPAck, StateFinWait}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &Conn{}
@@ -311,22 +312,6 @@ func TestTCPStates(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func TestReplyKey(t *testing.T) {
-	echo := MakeKey(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 77, 8<<8, 1)
-	r := echo.Reply()
-	if r.SrcPort() != 77 || r.DstPort() != 0 || r.SrcAddr() != echo.DstAddr() {
-		t.Errorf("reply of echo: %v", r)
-	}
-	if back := r.Reply(); back != echo {
-		t.Errorf("reply of reply: %v, want %v", back, echo)
-	}
-	udp := flowKey(5, 17)
-	u := udp.Reply()
-	if back := u.Reply(); back != udp || u == udp {
-		t.Errorf("UDP reply %v of %v", u, udp)
 	}
 }
 
@@ -356,7 +341,7 @@ func BenchmarkFind(b *testing.B) {
 				}
 				for i := range vector {
 					if r := Peek(tab.Slot(hashes[i]), hashes[i]); r != NoRef {
-						sink += tab.Dir(r).Src[0]
+						sink += tab.Dir(r).Src.Lo
 					}
 				}
 				for i := range vector {

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import "netio.dev/netio/pkg/dataplane/packet"
+
+// antiSpoofing lets a pod send from its own addresses only, and the host from
+// everything but a pod's (RFC 2827 at the first hop).
+func antiSpoofing(w *Worker, f *flow) Reason {
+	if r := checkAddresses(f.orig.Src, f.orig.Dst); r != ReasonNone {
+		return r
+	}
+	if !f.sourceOK(f.orig.Src) {
+		return ReasonSpoofed
+	}
+	f.say(step{stage: "anti-spoofing", verdict: "pass", detail: "the source belongs to port " + f.in.Name})
+	return ReasonNone
+}
+
+// sourceOK tells whether f's ingress port may send from an address.
+func (f *flow) sourceOK(src packet.Addr) bool {
+	if f.in.Pod {
+		return f.in.Owns(src)
+	}
+	_, owned := f.tables.OwnerOf(src)
+	return !owned
+}
+
+// checkAddresses refuses what no router forwards (RFC 1812 section 5.3.7, RFC
+// 4291 section 2.5). 169.254.0.0/16 is forwarded as Linux does: metadata and
+// name services live there.
+func checkAddresses(src, dst packet.Addr) Reason {
+	switch {
+	case dst.IsMulticast() || dst.IsReserved4():
+		return ReasonMulticast
+	case !src.IsUnicast(), !dst.IsUnicast(), linkLocal6(src), linkLocal6(dst):
+		return ReasonMartian
+	}
+	return ReasonNone
+}
+
+func linkLocal6(a packet.Addr) bool { return !a.Is4() && a.IsLinkLocal() }

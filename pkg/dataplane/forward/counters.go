@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+// PortCounters count one port's packets in one worker. A GSO packet counts as
+// one. They belong to the worker's goroutine.
+type PortCounters struct {
+	RxPackets, RxBytes uint64 // from the port
+	TxPackets, TxBytes uint64 // to the port
+	Drops              [ReasonCount]uint64
+}
+
+// Stats of a worker. They belong to its goroutine.
+type Stats struct {
+	RxPackets, RxBytes uint64
+	TxPackets, TxBytes uint64
+	Vectors            uint64 // turns that found packets
+	Polls              uint64 // turns that found none
+	Sleeps             uint64
+	Kicks              uint64
+	SlowPath           uint64 // packets without a valid flow entry
+	DeviceDrops        uint64 // told by the device on the InQ
+	BadEntries         uint64 // InQ entries that made no sense
+	LogLost            uint64
+}
+
+// counters of a port, made on first use: a port that no configuration names
+// any more may still have packets on the way.
+func (w *Worker) counters(id uint32) *PortCounters {
+	if id < uint32(len(w.ports)) {
+		if c := w.ports[id]; c != nil {
+			return c
+		}
+	}
+	return w.newCounters(id)
+}
+
+// newCounters is apart so that counters stays small enough to be inlined.
+func (w *Worker) newCounters(id uint32) *PortCounters {
+	if id >= w.area.Header().PortMax {
+		id = 0 // what is of no port
+	}
+	if n := int(id) + 1; n > len(w.ports) {
+		w.ports = append(w.ports, make([]*PortCounters, n-len(w.ports))...)
+	}
+	if w.ports[id] == nil {
+		w.ports[id] = new(PortCounters)
+	}
+	return w.ports[id]
+}
+
+// forget drops a port's counters.
+func (w *Worker) forget(id uint32) {
+	if id < uint32(len(w.ports)) {
+		w.ports[id] = nil
+	}
+}

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"netio.dev/netio/pkg/dataplane/abi"
+	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
+	"netio.dev/netio/pkg/dataplane/config"
+	"netio.dev/netio/pkg/dataplane/conntrack"
+	"netio.dev/netio/pkg/dataplane/device"
+	"netio.dev/netio/pkg/dataplane/observe"
+	"netio.dev/netio/pkg/dataplane/ring"
+)
+
+// Options of a forwarder.
+type Options struct {
+	// Device that is forwarded on. The forwarder does not close it.
+	Device device.Device
+	// StateDir keeps the connection tables (should be a tmpfs); "": memory only.
+	StateDir string
+	// MaxConnections is the capacity in all; 0 for 262144. It is fixed for the
+	// process: a snapshot with another number takes effect at the next start.
+	MaxConnections int
+	Logger         *slog.Logger
+}
+
+const defaultConnections = 262144
+
+// Forwarder is a virtual router: a worker per lane of its device. All methods
+// may be called from any goroutine.
+type Forwarder struct {
+	dev     device.Device
+	log     *slog.Logger
+	workers []*Worker
+	tables  atomic.Pointer[config.Tables]
+
+	Events   *observe.Events
+	Captures *observe.Captures
+
+	mu      sync.Mutex // one change at a time
+	snap    *dataplanev1.Snapshot
+	gen     uint32
+	ids     map[string]uint32 // ports by name, as the device numbered them
+	history tableHistory
+}
+
+// New makes a forwarder without a configuration: it forwards nothing until
+// Apply. Ports that the device kept from an earlier process are known to it.
+func New(o Options) (*Forwarder, error) {
+	f := &Forwarder{dev: o.Device, log: o.Logger, ids: map[string]uint32{}, snap: &dataplanev1.Snapshot{}}
+	if f.log == nil {
+		f.log = slog.New(slog.DiscardHandler)
+	}
+	ports, err := o.Device.Ports()
+	if err != nil {
+		return nil, fmt.Errorf("list the device's ports: %w", err)
+	}
+	for _, p := range ports {
+		f.ids[p.Name] = uint32(p.ID)
+	}
+	f.store(config.Build(f.snap, f.ids, nil, 0))
+
+	area := o.Device.Area()
+	lanes := int(area.Header().Lanes)
+	f.Events = observe.NewEvents(observe.EventsConfig{Workers: lanes, Names: names{f}, Reasons: ReasonNames()})
+	f.Captures = observe.NewCaptures(observe.CapturesConfig{Workers: lanes, Port: f.portID, Need: f.needWhole})
+	for lane := range lanes {
+		conns, err := conntrack.Open(conntrack.Options{
+			Capacity: cmp.Or(o.MaxConnections, defaultConnections) / lanes,
+			Path:     connPath(o.StateDir, lane),
+		})
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		f.workers = append(f.workers, newWorker(o.Device, lane, &f.tables, conns, f.Events.Worker(lane), f.Captures.Tap(lane)))
+	}
+	return f, nil
+}
+
+func connPath(dir string, lane int) string {
+	if dir == "" {
+		return ""
+	}
+	return filepath.Join(dir, fmt.Sprintf("connections.%d", lane))
+}
+
+func newWorker(dev device.Device, lane int, tables *atomic.Pointer[config.Tables], conns *conntrack.Table, events *observe.Worker, tap *observe.Tap) *Worker {
+	area := dev.Area()
+	h := area.Header()
+	dl, pl := area.DLane(lane), area.PLane(lane)
+	w := &Worker{
+		lane: lane, dev: dev, area: area, self: h.Features&abi.FeatSelfService != 0,
+		in:    ring.NewReader(area.InQ(lane), h.InqOrder, &pl.InqHead, atomic.LoadUint32(&dl.InqStart)),
+		out:   ring.NewWriter(area.OutQ(lane), h.OutqOrder, &dl.OutqHead, &pl.OutqTail, atomic.LoadUint32(&dl.OutqStart)),
+		plane: pl, dlane: dl, next: tables, conns: conns, events: events, tap: tap, epoch: epochOffset(),
+		queue: make([]uint32, 0, 4*vectorSize), stock: make([]uint32, 0, 4*stockFill),
+	}
+	w.adopt(tables.Load())
+	w.tick()
+	return w
+}
+
+// Close releases what New made, after Run has returned. The device stays open.
+func (f *Forwarder) Close() {
+	f.Events.Close()
+	f.Captures.Close()
+	for _, w := range f.workers {
+		if err := w.conns.Close(); err != nil {
+			f.log.Error("close connection table", "lane", w.lane, "error", err)
+		}
+	}
+}
+
+// Run forwards until ctx is done or a worker fails.
+func (f *Forwarder) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, w := range f.workers {
+		wg.Go(func() {
+			if err := w.Run(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// each runs fn on every worker's goroutine in turn.
+func (f *Forwarder) each(ctx context.Context, fn func(*Worker)) error {
+	for _, w := range f.workers {
+		if err := w.Do(ctx, func() { fn(w) }); err != nil {
+			return fmt.Errorf("ask worker %d: %w", w.lane, err)
+		}
+	}
+	return nil
+}
+
+func (f *Forwarder) portID(name string) (uint32, bool) {
+	if p := f.tables.Load().PortByName(name); p != nil {
+		return p.ID, true
+	}
+	return 0, false
+}
+
+// needWhole makes the device bring a captured port's packets whole.
+func (f *Forwarder) needWhole(port, bytes uint32) error {
+	whole := bytes > abi.NbufRoom
+	return f.dev.SetPort(device.PortID(port), device.PortUpdate{Whole: &whole})
+}
+
+// Snapshot is the configuration in force; it must not be changed.
+func (f *Forwarder) Snapshot() *dataplanev1.Snapshot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.snap
+}
+
+// store makes tables the ones that workers use.
+func (f *Forwarder) store(t *config.Tables) {
+	f.history.add(t)
+	f.tables.Store(t)
+}
+
+// Apply puts a whole, valid configuration in force. Ports that it does not name are
+// removed, new ones made. It returns the state of the ports in named, or of
+// all for nil. When a port in named cannot be made, nothing has changed; others
+// that cannot be made are reported in their state and tried again by the next
+// Apply.
+func (f *Forwarder) Apply(ctx context.Context, s *dataplanev1.Snapshot, named map[string]bool) ([]*dataplanev1.PortState, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	made, failed, err := f.makePorts(s, named)
+	if err != nil {
+		return nil, err
+	}
+	f.gen++
+	f.store(config.Build(s, f.ids, f.tables.Load(), f.gen))
+	f.snap = s
+	// Once every worker has turned its loop nobody sends to what is removed next.
+	if err := f.each(ctx, func(*Worker) {}); err != nil && !errors.Is(err, errStopped) {
+		return nil, err
+	}
+	f.removePorts(s)
+	return f.portStates(s, named, made, failed), nil
+}
+
+// makePorts makes the ports that s has and the device has not.
+func (f *Forwarder) makePorts(s *dataplanev1.Snapshot, named map[string]bool) (made []string, failed map[string]error, err error) {
+	failed = map[string]error{}
+	for _, p := range s.Ports {
+		if _, ok := f.ids[p.Name]; ok {
+			continue
+		}
+		info, err := f.dev.AddPort(device.PortConfig{
+			Name: p.Name, IfName: p.Ifname, NetNS: p.Netns,
+			MTU: int(cmp.Or(p.Mtu, 1500)), Quota: int(p.NbufQuota),
+		})
+		switch {
+		case err == nil:
+			f.ids[p.Name] = uint32(info.ID)
+			made = append(made, p.Name)
+		case named[p.Name]:
+			for _, name := range made {
+				f.removePort(name)
+			}
+			return nil, nil, fmt.Errorf("make port %s: %w", p.Name, err)
+		default:
+			f.log.Error("make port", "port", p.Name, "error", err)
+			failed[p.Name] = err
+		}
+	}
+	return made, failed, nil
+}
+
+func (f *Forwarder) removePorts(s *dataplanev1.Snapshot) {
+	wanted := make(map[string]bool, len(s.Ports))
+	for _, p := range s.Ports {
+		wanted[p.Name] = true
+	}
+	for name := range f.ids {
+		if !wanted[name] {
+			f.removePort(name)
+		}
+	}
+}
+
+func (f *Forwarder) removePort(name string) {
+	id := f.ids[name]
+	if err := f.dev.RemovePort(device.PortID(id)); err != nil && !errors.Is(err, device.ErrNoPort) {
+		f.log.Error("remove port", "port", name, "id", id, "error", err)
+		return // tried again by the next Apply
+	}
+	delete(f.ids, name)
+	f.Captures.PortGone(id)
+	for _, w := range f.workers {
+		// The counters of a number's next port begin at zero.
+		_ = w.mail.put(func() { w.forget(id) })
+	}
+}
+
+func (f *Forwarder) portStates(s *dataplanev1.Snapshot, named map[string]bool, made []string, failed map[string]error) []*dataplanev1.PortState {
+	var states []*dataplanev1.PortState
+	infos := map[string]device.PortInfo{}
+	if ports, err := f.dev.Ports(); err == nil {
+		for _, p := range ports {
+			infos[p.Name] = p
+		}
+	}
+	for _, p := range s.Ports {
+		if named != nil && !named[p.Name] {
+			continue
+		}
+		st := &dataplanev1.PortState{Name: p.Name, Id: f.ids[p.Name]}
+		if info, ok := infos[p.Name]; ok {
+			st.Ifindex, st.Up = int32(info.IfIndex), info.Up
+		}
+		if err := failed[p.Name]; err != nil {
+			st.Error = err.Error()
+		}
+		states = append(states, st)
+	}
+	return states
+}
+
+// tableHistory keeps the last tables, for the names in records that are a few
+// milliseconds old.
+type tableHistory struct {
+	mu   sync.Mutex
+	last [8]*config.Tables
+}
+
+func (h *tableHistory) add(t *config.Tables) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	copy(h.last[1:], h.last[:])
+	h.last[0] = t
+}
+
+func (h *tableHistory) find(ok func(*config.Tables) bool) *config.Tables {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := slices.IndexFunc(h.last[:], func(t *config.Tables) bool { return t != nil && ok(t) }); i >= 0 {
+		return h.last[i]
+	}
+	return nil
+}
+
+// names resolves what records hold.
+type names struct{ f *Forwarder }
+
+// Port is the name of a port.
+func (n names) Port(id uint32) string {
+	t := n.f.history.find(func(t *config.Tables) bool { return t.Port(id) != nil })
+	if t == nil {
+		return ""
+	}
+	return t.Port(id).Name
+}
+
+// Rule is the name of the rule that decided a record.
+func (n names) Rule(r *observe.Record) string {
+	t := n.f.history.find(func(t *config.Tables) bool { return uint64(t.Generation) == r.Generation })
+	if t == nil {
+		return ""
+	}
+	return RuleName(t, r.Rule, r.InPort, r.OutPort)
+}

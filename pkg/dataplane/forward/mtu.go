@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"netio.dev/netio/pkg/dataplane/abi"
+	"netio.dev/netio/pkg/dataplane/conntrack"
+	"netio.dev/netio/pkg/dataplane/packet"
+)
+
+// oversize handles a packet of a connection that is larger than the MTU of its
+// egress port: the sender is told (RFC 1191, RFC 8201), or, where it allows, the
+// packet is cut (RFC 791, section 3.2). Cutting needs the packet whole in its
+// nbuf; a larger one counts as too big.
+func (w *Worker) oversize(p *pkt, info *packet.Info, ref conntrack.Ref) Reason {
+	c := w.conns.Conn(ref)
+	d := &c.Dirs[ref.Dir()]
+	mtu := int(d.MTU)
+	pieces := int(info.TotalLen)/max(mtu-60, 8) + 2
+	if info.DontFrag || p.nb.GSOType != abi.GSONone || int(p.nb.Total) != len(p.data) || pieces > len(w.stock) {
+		w.answer(p, info, packet.PacketTooBig, uint32(mtu))
+		return ReasonTooBig
+	}
+	if p.nb.Flags&abi.NbCsumPartial != 0 {
+		if !packet.CompleteChecksum(p.data[:info.TotalLen], int(p.nb.CsumStart), int(p.nb.CsumOffset)) {
+			return Reason(packet.BadL4)
+		}
+		p.nb.Flags &^= abi.NbCsumPartial
+	}
+	if d.Flags&conntrack.FlagNAT != 0 {
+		w.rewrite(p, info, &c.Dirs[ref.Other().Dir()])
+	}
+	packet.DecTTL(p.data, info)
+	r := packet.FragmentIPv4(p.data[:info.TotalLen], info, mtu, &w.fragHdr, func(hdr, data []byte) {
+		idx := w.stock[len(w.stock)-1]
+		w.stock = w.stock[:len(w.stock)-1]
+		buf := w.area.NbufBytes(idx)[abi.NbufData:]
+		n := copy(buf, hdr)
+		n += copy(buf[n:], data)
+		*w.area.Nbuf(idx) = abi.Nbuf{EPort: d.Out, Off: abi.NbufData, Len: uint16(n), Total: uint32(n), Flags: abi.NbDirty}
+		w.queue = append(w.queue, abi.Entry(abi.OutTX, idx))
+	})
+	if r != packet.OK {
+		return Reason(r)
+	}
+	w.account(p, c, ref.Dir())
+	out := w.counters(d.Out)
+	out.TxPackets++
+	out.TxBytes += uint64(info.TotalLen)
+	w.free(p)
+	return ReasonNone
+}

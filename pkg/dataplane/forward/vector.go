@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"encoding/binary"
+	"math/bits"
+
+	"netio.dev/netio/pkg/dataplane/abi"
+	"netio.dev/netio/pkg/dataplane/conntrack"
+	"netio.dev/netio/pkg/dataplane/packet"
+)
+
+const (
+	// chunk is how many packets go through the passes together: enough to
+	// overlap their cache misses, few enough to stay in the first-level cache.
+	chunk = 32
+	// chainMax bounds a packet's entries: 64 KiB in nbufs, and one to spare.
+	chainMax = (65536+abi.NbufRoom-1)/abi.NbufRoom + 1
+)
+
+// pkt is a packet of the vector as the passes know it.
+type pkt struct {
+	nb   *abi.Nbuf
+	data []byte // its bytes in the first nbuf, from the IP header
+	key  conntrack.Key
+	hash uint64
+	slot uint64
+	size uint32 // on the wire: of the largest segment, headers included
+	ref  conntrack.Ref
+	idx  uint32
+	// its entries in the vector
+	first, n uint16
+	l4       uint16 // offset of the transport header
+	tcp      uint8  // flags
+	proto    uint8
+	fast     bool // parsed by the fast path: a whole packet with nothing unusual
+}
+
+// vector handles n entries of the InQ. A chain whose end has not come yet is
+// carried over to the next one.
+func (w *Worker) vector(n int) {
+	w.prefetch(w.ents[:n])
+	np, i := 0, 0
+entries:
+	for i < n {
+		e := w.ents[i]
+		end := i + 1
+		for last := e; last&abi.EntMore != 0; end++ {
+			if end == n {
+				if n-i < chainMax {
+					break entries
+				}
+				break
+			}
+			last = w.ents[end]
+		}
+		switch abi.Action(e) {
+		case abi.InRX, abi.InFetched:
+			p := &w.pkts[np]
+			p.first, p.n = uint16(i), uint16(end-i)
+			if w.open(p, abi.Param(e)) {
+				np++
+			}
+		default:
+			w.event(e)
+		}
+		i = end
+	}
+
+	for lo := 0; lo < np; lo += chunk {
+		ps := w.pkts[lo:min(lo+chunk, np)]
+		for i := range ps {
+			w.prepare(&ps[i])
+		}
+		// Touch what the next pass needs, so that its misses overlap.
+		for i := range ps {
+			p := &ps[i]
+			if r := conntrack.Peek(p.slot, p.hash); p.fast && r != conntrack.NoRef {
+				c := w.conns.Conn(r)
+				w.touched += c.Dirs[r&1].Gen + c.Seen
+			}
+		}
+		for i := range ps {
+			w.handle(&ps[i])
+		}
+	}
+	w.carry = copy(w.ents[:], w.ents[i:n])
+}
+
+// prefetch loads the first cache line of the nbufs' headers and packets. In a
+// loop that does nothing else the processor has many of these misses under way
+// at a time; nothing depends on what is read.
+func (w *Worker) prefetch(ents []uint32) {
+	count, sum := w.area.NbufCount(), uint32(0)
+	for _, e := range ents {
+		if i := abi.Param(e); i < count {
+			b := w.area.NbufBytes(i)
+			sum += uint32(b[0]) + uint32(b[abi.NbufData])
+		}
+	}
+	w.touched += sum
+}
+
+// event handles an entry that brings no packet.
+func (w *Worker) event(e uint32) {
+	switch v := abi.Param(e); abi.Action(e) {
+	case abi.InGrant:
+		w.asked = max(w.asked-1, 0)
+		if v >= w.area.NbufCount() {
+			w.Stats.BadEntries++
+			return
+		}
+		w.stock = append(w.stock, v)
+	case abi.InDenied:
+		w.asked = max(w.asked-int(v), 0)
+	case abi.InDrops:
+		w.Stats.DeviceDrops += uint64(v)
+		w.counters(0).Drops[ReasonDevice] += uint64(v)
+	case abi.InPort:
+		if w.onPort != nil {
+			w.onPort(v)
+		}
+	case abi.InQoS:
+		// The queue lengths are in the area; no scheduler uses them yet.
+	case abi.InOwner:
+		w.lost = true
+	default:
+		w.Stats.BadEntries++
+	}
+}
+
+// open finds the packet's bytes. What the device wrote is checked, so that a
+// damaged area costs packets and not the process.
+func (w *Worker) open(p *pkt, idx uint32) bool {
+	if idx >= w.area.NbufCount() {
+		w.Stats.BadEntries++
+		return false
+	}
+	nb := w.area.Nbuf(idx)
+	off, n := uint32(nb.Off), uint32(nb.Len)
+	if off < abi.NbufHdr || off+n > abi.NbufSize || p.n > chainMax {
+		w.Stats.BadEntries++
+		w.free(p)
+		return false
+	}
+	p.idx, p.nb = idx, nb
+	p.data = w.area.NbufBytes(idx)[off : off+n : abi.NbufSize]
+	w.Stats.RxPackets++
+	w.Stats.RxBytes += uint64(nb.Total)
+	return true
+}
+
+// prepare parses what the fast path can: a whole IPv4 packet without options,
+// or IPv6 packet without extension headers, of TCP or UDP, that has hops left.
+// Everything else keeps fast false and is parsed with care on the slow path.
+func (w *Worker) prepare(p *pkt) {
+	p.fast = false
+	b := p.data
+	var ports, l4 uint32
+	if len(b) < 28 {
+		return
+	}
+	switch b[0] >> 4 {
+	case 4:
+		if b[0] != 0x45 || uint32(binary.BigEndian.Uint16(b[2:])) != p.nb.Total ||
+			binary.BigEndian.Uint16(b[6:])&0x3fff != 0 || b[8] <= 1 {
+			return
+		}
+		p.proto = b[9]
+		p.key.Src = packet.Addr4(binary.BigEndian.Uint32(b[12:]))
+		p.key.Dst = packet.Addr4(binary.BigEndian.Uint32(b[16:]))
+		l4 = 20
+	case 6:
+		if len(b) < 48 || uint32(binary.BigEndian.Uint16(b[4:]))+40 != p.nb.Total || b[7] <= 1 {
+			return
+		}
+		p.proto = b[6]
+		p.key.Src = packet.Addr{Hi: binary.BigEndian.Uint64(b[8:]), Lo: binary.BigEndian.Uint64(b[16:])}
+		p.key.Dst = packet.Addr{Hi: binary.BigEndian.Uint64(b[24:]), Lo: binary.BigEndian.Uint64(b[32:])}
+		if p.key.Src.Hi == 0 || p.key.Dst.Hi == 0 {
+			return // IPv4-mapped must not pass for IPv4
+		}
+		l4 = 40
+	default:
+		return
+	}
+	ports = binary.BigEndian.Uint32(b[l4:])
+	hdr := l4 + 8
+	switch p.proto {
+	case packet.ProtoTCP:
+		if uint32(len(b)) < l4+20 {
+			return
+		}
+		t := b[l4 : l4+20]
+		hdr = l4 + uint32(t[12]>>4)*4
+		if hdr < l4+20 || hdr > uint32(len(b)) {
+			return
+		}
+		p.tcp = t[13]
+	case packet.ProtoUDP:
+		p.tcp = 0
+	default:
+		return
+	}
+	p.l4 = uint16(l4)
+	p.size = p.nb.Total
+	if p.nb.GSOType != abi.GSONone {
+		p.size = hdr + uint32(p.nb.GSOSize)
+	}
+	p.key.L4 = uint64(bits.RotateLeft32(ports, 16)) | uint64(p.proto)<<32
+	p.hash = w.conns.Hash(&p.key)
+	p.slot = w.conns.Slot(p.hash)
+	p.fast = true
+}
+
+// handle sends a packet the fast way if its flow is known, else the slow one.
+func (w *Worker) handle(p *pkt) {
+	if w.tapped {
+		w.capture(p.nb.IPort, false, p)
+	}
+	if p.fast {
+		p.ref = w.conns.Find(&p.key, p.hash)
+		if p.ref != conntrack.NoRef && w.pass(p) {
+			return
+		}
+	}
+	w.slow(p)
+}
+
+// pass forwards a packet of a known flow, unless something about flow or
+// packet wants a closer look. All that it does, it does to the packet's own cache
+// lines and the connection's.
+func (w *Worker) pass(p *pkt) bool {
+	c := w.conns.Conn(p.ref)
+	dir := p.ref.Dir()
+	d := &c.Dirs[dir&1]
+	if d.Gen != w.gen || d.In != p.nb.IPort || p.size > uint32(d.MTU) {
+		return false
+	}
+	if p.proto == packet.ProtoTCP {
+		if c.State != conntrack.StateEstablished || p.tcp&(packet.TCPFin|packet.TCPSyn|packet.TCPRst) != 0 {
+			if c.TCPReopens(p.tcp) {
+				return false
+			}
+			c.TCPUpdate(dir, p.tcp, &w.timeouts)
+		}
+	} else if c.State == conntrack.StateNew {
+		c.DatagramUpdate(dir, &w.timeouts)
+	}
+	if d.Flags&conntrack.FlagNAT != 0 {
+		w.translate(p, &c.Dirs[dir&1^1])
+	}
+	w.account(p, c, dir)
+	w.send(p, d.Out)
+	return true
+}
+
+// account counts a packet of a connection.
+func (w *Worker) account(p *pkt, c *conntrack.Conn, dir int) {
+	n := uint64(p.nb.Total)
+	c.Seen = w.ms
+	c.Packets[dir&1]++
+	c.Bytes[dir&1] += n
+	in := w.counters(p.nb.IPort)
+	in.RxPackets++
+	in.RxBytes += n
+}
+
+// send takes one hop from the packet and queues it for a port.
+func (w *Worker) send(p *pkt, port uint32) {
+	if b := p.data; b[0]>>4 == 4 {
+		b[8]--
+		// RFC 1624 for a decrement of the high byte of a word.
+		sum := uint32(binary.BigEndian.Uint16(b[10:])) + 0x100
+		binary.BigEndian.PutUint16(b[10:], uint16(sum+sum>>16))
+	} else {
+		b[7]--
+	}
+	w.emit(p, port)
+}
+
+// emit queues a packet for a port as it is.
+func (w *Worker) emit(p *pkt, port uint32) {
+	n := uint64(p.nb.Total)
+	out := w.counters(port)
+	out.TxPackets++
+	out.TxBytes += n
+	w.Stats.TxPackets++
+	w.Stats.TxBytes += n
+	p.nb.EPort = port
+	p.nb.Flags |= abi.NbDirty
+	if w.tapped {
+		w.capture(port, true, p)
+	}
+	if p.n == 1 {
+		w.queue = append(w.queue, abi.Entry(abi.OutTX, p.idx))
+		return
+	}
+	for _, e := range w.ents[p.first : p.first+p.n] {
+		w.queue = append(w.queue, abi.Entry(abi.OutTX, abi.Param(e))|e&abi.EntMore)
+	}
+}
+
+// drop frees a packet and counts why.
+func (w *Worker) drop(p *pkt, r Reason) {
+	c := w.counters(p.nb.IPort)
+	c.RxPackets++
+	c.RxBytes += uint64(p.nb.Total)
+	c.Drops[r]++
+	w.free(p)
+}
+
+// free gives a packet's nbufs back.
+func (w *Worker) free(p *pkt) {
+	for _, e := range w.ents[p.first : p.first+p.n] {
+		if i := abi.Param(e); i < w.area.NbufCount() {
+			w.queue = append(w.queue, abi.Entry(abi.OutFree, i))
+		}
+	}
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"netio.dev/netio/pkg/dataplane/abi"
+	"netio.dev/netio/pkg/dataplane/config"
+	"netio.dev/netio/pkg/dataplane/conntrack"
+	"netio.dev/netio/pkg/dataplane/device"
+	"netio.dev/netio/pkg/dataplane/observe"
+	"netio.dev/netio/pkg/dataplane/packet"
+	"netio.dev/netio/pkg/dataplane/ring"
+)
+
+var errStopped = errors.New("the forwarder has stopped")
+
+const (
+	vectorSize = 256 // entries taken from the InQ at a time
+	stockLow   = 16  // granted nbufs below which more are asked for
+	stockFill  = 32
+
+	// spinLimit is how long a worker polls after its last packet before it
+	// sleeps, at most. Waking up costs some 30 us, so polling for that long
+	// at most doubles what a packet after a pause costs.
+	spinLimit = 50 * time.Microsecond
+	// sweepEvery paces the search for expired connections, on a busy and on
+	// a sleeping worker; a table is searched through in sweepTurns of them.
+	sweepEvery = 250 * time.Millisecond
+	sweepTurns = 40
+)
+
+// Worker forwards the packets of one lane. Run owns it; other goroutines reach
+// it through Do.
+type Worker struct {
+	lane int
+	dev  device.Device
+	area *abi.Area
+	self bool // the device has no context of its own (SELF_SERVICE)
+
+	in     ring.Reader
+	out    ring.Writer
+	plane  *abi.PLane
+	dlane  *abi.DLane
+	kicked uint32 // the device's sleep that the last kick answered
+
+	next   *atomic.Pointer[config.Tables]
+	tables *config.Tables
+	gen    uint32
+
+	conns    *conntrack.Table
+	timeouts conntrack.Timeouts
+	frags    fragments
+	limiter  limiter
+	fragHdr  [60]byte
+	stock    []uint32 // granted, empty nbufs
+	asked    int
+
+	ents  [vectorSize]uint32
+	carry int // entries of an unfinished chain at the front of ents
+	pkts  [vectorSize]pkt
+	queue []uint32 // for the OutQ
+
+	now     time.Duration // CLOCK_MONOTONIC, once per vector
+	ms      uint32        // the same for the connection table
+	swept   time.Duration
+	last    time.Duration // when the last packet came
+	mail    mailbox
+	ports   []*PortCounters
+	Stats   Stats // belongs to Run's goroutine
+	touched uint32
+	lost    bool // another process owns the instance now
+	onPort  func(port uint32)
+
+	// What the slow path works with, one packet at a time.
+	info, natInfo packet.Info
+	inner         packet.Inner
+	flow, again   flow
+
+	events *observe.Worker
+	tap    *observe.Tap
+	tapped bool // something is captured
+	parts  [chainMax][]byte
+	epoch  int64 // what to add to now for Unix time
+}
+
+// Run forwards until ctx is done. It locks its goroutine to a thread.
+func (w *Worker) Run(ctx context.Context) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	stop := context.AfterFunc(ctx, func() { _ = w.dev.Wake(w.lane) })
+	defer stop()
+	defer w.mail.close()
+	for ctx.Err() == nil {
+		n, err := w.turn()
+		if err != nil {
+			return fmt.Errorf("lane %d: %w", w.lane, err)
+		}
+		if n > 0 {
+			continue
+		}
+		w.Stats.Polls++
+		w.tick()
+		if w.now-w.last < spinLimit {
+			continue
+		}
+		w.Stats.Sleeps++
+		if err := w.dev.Wait(w.lane, sweepEvery); err != nil {
+			return fmt.Errorf("lane %d: wait for packets: %w", w.lane, err)
+		}
+	}
+	return nil
+}
+
+// tick reads the clock and does what is due.
+func (w *Worker) tick() {
+	w.now = monotonic()
+	w.ms = uint32(w.now / time.Millisecond)
+	if w.now-w.swept >= sweepEvery {
+		w.swept = w.now
+		w.conns.Sweep(w.ms, w.conns.Cap()/sweepTurns+1)
+		w.plane.Heartbeat++
+	}
+}
+
+// turn is one round of the loop: what waits on the InQ goes through the stages
+// and to the OutQ. It returns the number of entries taken.
+func (w *Worker) turn() (int, error) {
+	if t := w.next.Load(); t != w.tables {
+		w.adopt(t)
+	}
+	if w.mail.pending.Load() {
+		w.mail.drain()
+	}
+	if w.lost {
+		return 0, device.ErrNotOwner
+	}
+	n := w.in.Take(w.ents[w.carry:])
+	if n > 0 {
+		w.tapped = w.tap.Active()
+		w.tick()
+		w.last = w.now
+		w.Stats.Vectors++
+		w.plane.Heartbeat++
+		w.vector(w.carry + n)
+		if len(w.stock) < stockLow && w.asked == 0 {
+			w.asked = stockFill
+			w.queue = append(w.queue, abi.Entry(abi.OutWant, stockFill))
+		}
+	}
+	return n, w.flush()
+}
+
+// flush publishes the queue and makes the device serve it. What finds no room
+// stays for the next turn.
+func (w *Worker) flush() error {
+	sent := 0
+	if len(w.queue) > 0 {
+		sent = w.out.Publish(w.queue)
+		w.queue = w.queue[:copy(w.queue, w.queue[sent:])]
+		w.in.Release()
+	}
+	if !w.self {
+		if sent == 0 && len(w.queue) == 0 {
+			return nil
+		}
+		// The barrier (L) of netio.h: entries first, then the look at sleep_seq.
+		atomic.AddUint32(&w.plane.Heartbeat, 1)
+		seq := atomic.LoadUint32(&w.dlane.SleepSeq)
+		if seq == w.kicked {
+			return nil
+		}
+		w.kicked = seq
+	}
+	w.Stats.Kicks++
+	if err := w.dev.Kick(w.lane); err != nil {
+		return fmt.Errorf("kick: %w", err)
+	}
+	return nil
+}
+
+// adopt takes new tables over. Flow entries of the old ones are judged anew as
+// their packets come.
+func (w *Worker) adopt(t *config.Tables) {
+	w.tables, w.gen = t, t.Generation
+	w.conns.SetLimit(t.Settings.MaxConnectionsPerPort)
+	w.timeouts = t.Settings.Timeouts
+}
