@@ -46,6 +46,7 @@ func onPath() map[string]func() {
 	clone := append([]byte(nil), tcp4...)
 	gone2 := append([]byte(nil), gone...)
 	return map[string]func(){
+		"Nothing":      func() {},
 		"Parse/tcp4":   func() { Parse(tcp4, len(tcp4), info) },
 		"Parse/tcp6":   func() { Parse(tcp6, len(tcp6), info) },
 		"Parse/udp4":   func() { Parse(udp4, len(udp4), info) },

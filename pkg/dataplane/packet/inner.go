@@ -188,12 +188,13 @@ func rewriteQuote(h, l4 []byte, family uint8, inner *Inner, to Tuple) {
 		change = addSum(change, delta(uint64(inner.SrcPort)+uint64(inner.DstPort), uint64(to.SrcPort)+uint64(to.DstPort)))
 		binary.BigEndian.PutUint16(l4, to.SrcPort)
 		binary.BigEndian.PutUint16(l4[2:], to.DstPort)
+		inner.SrcPort, inner.DstPort = to.SrcPort, to.DstPort
 	case d.id:
 		change = addSum(change, delta(uint64(inner.SrcPort), uint64(to.SrcPort)))
 		binary.BigEndian.PutUint16(l4[4:], to.SrcPort)
+		inner.SrcPort = to.SrcPort
 	}
-	to.Proto = inner.Proto
-	inner.Tuple = to
+	inner.Src, inner.Dst = to.Src, to.Dst
 	if at := int(d.off); d.has && len(l4) >= at+2 {
 		c := binary.BigEndian.Uint16(l4[at:])
 		if d.zero && c == 0 {

@@ -2,7 +2,10 @@
 
 package packet
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 const (
 	ip4HdrLen = 20
@@ -41,29 +44,33 @@ func parse4(b []byte, total int, info *Info) Reason {
 	if len(b) < ip4HdrLen {
 		return tooShortOr(total < ip4HdrLen, TooShort)
 	}
+	// Words in the order of memory on a little-endian machine, so that
+	// the checksum needs no more loads.
+	w0, w1, w2 := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint32(b[16:])
+	info.Src.Lo = mapped4 | uint64(bits.ReverseBytes32(uint32(w1>>32)))
+	info.Dst.Lo = mapped4 | uint64(bits.ReverseBytes32(w2))
+	info.Proto = uint8(w1 >> 8)
 	info.Family = IPv4
-	info.Proto = b[9]
-	info.TTL = b[8]
-	info.TOS = b[1]
-	info.Src = Addr4(binary.BigEndian.Uint32(b[12:]))
-	info.Dst = Addr4(binary.BigEndian.Uint32(b[16:]))
-	hlen := int(b[0]&15) * 4
-	length := int(binary.BigEndian.Uint16(b[2:]))
-	switch {
-	case hlen < ip4HdrLen:
-		return BadHeaderLen
-	case length > total || length < hlen:
-		if hlen > total {
-			return BadHeaderLen
-		}
-		return BadTotalLen
-	case len(b) < hlen:
-		return Truncated
-	}
+	info.TTL = uint8(w1)
+	info.TOS = uint8(w0 >> 8)
+	info.FragID = uint32(bits.ReverseBytes16(uint16(w0 >> 32)))
+	hlen := int(w0&15) * 4
+	length := int(bits.ReverseBytes16(uint16(w0 >> 16)))
 	info.TotalLen = uint32(length)
 	info.L4Off = uint16(hlen)
 	info.HdrLen = uint16(hlen)
-	if !headerSumOK(b[:hlen]) {
+	if length > total || hlen < ip4HdrLen || hlen > min(length, len(b)) {
+		return badLengths4(hlen, length, total)
+	}
+	// RFC 1812 section 5.2.2. One's complement sums do not depend on the
+	// byte order.
+	s := w0>>32 + w0&0xffffffff + w1>>32 + w1&0xffffffff + uint64(w2)
+	for o := b[ip4HdrLen:hlen]; len(o) >= 4; o = o[4:] {
+		s += uint64(binary.LittleEndian.Uint32(o))
+	}
+	s = s>>32 + s&0xffffffff
+	s = s>>16 + s&0xffff
+	if s>>16+s&0xffff != 0xffff {
 		return BadChecksum
 	}
 	if hlen > ip4HdrLen {
@@ -73,9 +80,8 @@ func parse4(b []byte, total int, info *Info) Reason {
 	}
 	b = b[:min(len(b), length)]
 
-	frag := binary.BigEndian.Uint16(b[6:])
+	frag := bits.ReverseBytes16(uint16(w0 >> 48))
 	info.DontFrag = frag&0x4000 != 0
-	info.FragID = uint32(binary.BigEndian.Uint16(b[4:]))
 	if frag&0x3fff != 0 {
 		info.FragOff = frag & 0x1fff << 3
 		info.MoreFrags = frag&0x2000 != 0
@@ -90,6 +96,17 @@ func parse4(b []byte, total int, info *Info) Reason {
 	return parseL4(b, info)
 }
 
+// badLengths4 names what is wrong with an IPv4 header's lengths.
+func badLengths4(hlen, length, total int) Reason {
+	switch {
+	case hlen < ip4HdrLen || hlen > total:
+		return BadHeaderLen
+	case length > total || length < hlen:
+		return BadTotalLen
+	}
+	return Truncated
+}
+
 // tooShortOr picks between a packet that is malformed and one of which the
 // nbuf has too little.
 func tooShortOr(malformed bool, r Reason) Reason {
@@ -97,20 +114,6 @@ func tooShortOr(malformed bool, r Reason) Reason {
 		return r
 	}
 	return Truncated
-}
-
-// headerSumOK verifies an IPv4 header's checksum (RFC 1812 section 5.2.2).
-// Sums of 16-bit words do not depend on the byte order, but for their own.
-func headerSumOK(h []byte) bool {
-	s := uint64(binary.LittleEndian.Uint32(h)) +
-		uint64(binary.LittleEndian.Uint32(h[4:])) +
-		uint64(binary.LittleEndian.Uint32(h[8:])) +
-		uint64(binary.LittleEndian.Uint32(h[12:])) +
-		uint64(binary.LittleEndian.Uint32(h[16:]))
-	for h = h[ip4HdrLen:]; len(h) >= 4; h = h[4:] {
-		s += uint64(binary.LittleEndian.Uint32(h))
-	}
-	return fold(s) == 0xffff
 }
 
 // checkOptions walks IPv4 options (RFC 791 section 3.1).
@@ -279,29 +282,28 @@ var l4MinLen = [256]uint8{
 // parseL4 reads the L4 header at info.L4Off of a packet of info.TotalLen
 // bytes, of which b is the first part. Other protocols have no header.
 func parseL4(b []byte, info *Info) Reason {
-	off := int(info.L4Off)
-	left := int(info.TotalLen) - off
 	need := int(l4MinLen[info.Proto])
 	if need == 0 {
 		return OK
 	}
-	if left < need {
-		return tinyOr(info, BadL4)
-	}
+	off := int(info.L4Off)
+	left := int(info.TotalLen) - off
 	if len(b)-off < need {
+		if left < need {
+			return tinyOr(info, BadL4)
+		}
 		return Truncated
 	}
 	h := b[off:]
+	_ = h[7]
+	info.SrcPort = binary.BigEndian.Uint16(h)
+	info.DstPort = binary.BigEndian.Uint16(h[2:])
 	switch info.Proto {
 	case ProtoTCP:
-		need = int(h[12]>>4) * 4
+		_ = h[13]
 		info.TCPFlags = h[13]
+		need = int(h[12]>>4) * 4
 		if need < 20 {
-			return BadL4
-		}
-	case ProtoDCCP:
-		need = int(h[4]) * 4
-		if need < 12 {
 			return BadL4
 		}
 	case ProtoUDP:
@@ -313,15 +315,16 @@ func parseL4(b []byte, info *Info) Reason {
 			return BadL4
 		}
 		parseICMP(h, info)
-		info.HdrLen = uint16(off + icmpHdrLen)
-		return OK
-	}
-	info.SrcPort = binary.BigEndian.Uint16(h)
-	info.DstPort = binary.BigEndian.Uint16(h[2:])
-	if left < need {
-		return tinyOr(info, BadL4)
+	case ProtoDCCP:
+		need = int(h[4]) * 4
+		if need < 12 {
+			return BadL4
+		}
 	}
 	if len(h) < need {
+		if left < need {
+			return tinyOr(info, BadL4)
+		}
 		return Truncated
 	}
 	info.HdrLen = uint16(off + need)
@@ -330,7 +333,7 @@ func parseL4(b []byte, info *Info) Reason {
 
 func parseICMP(h []byte, info *Info) {
 	info.ICMPType, info.ICMPCode = h[0], h[1]
-	info.DstPort = binary.BigEndian.Uint16(h)
+	info.SrcPort, info.DstPort = 0, info.SrcPort
 	switch icmpKind(info.Proto, h[0]) {
 	case icmpQuery, icmpReply:
 		info.SrcPort = binary.BigEndian.Uint16(h[4:])
