@@ -58,29 +58,15 @@ func testForwarder(tb testing.TB, snap *dataplanev1.Snapshot, nbufs uint32, conn
 	return dev, w, f
 }
 
-// apply applies a snapshot while nobody runs the worker.
+// apply applies a snapshot to a forwarder whose worker is driven by hand.
 func (f *Forwarder) apply(tb testing.TB, snap *dataplanev1.Snapshot) []*dataplanev1.PortState {
 	tb.Helper()
-	done := make(chan struct{})
-	var states []*dataplanev1.PortState
-	go func() {
-		defer close(done)
-		var err error
-		if states, err = f.Apply(tb.Context(), snap, nil); err != nil {
-			tb.Error(err)
-		}
-	}()
-	for {
-		select {
-		case <-done:
-			f.workers[0].adopt(f.tables.Load())
-			return states
-		default:
-			if f.workers[0].mail.pending.Load() {
-				f.workers[0].mail.drain()
-			}
-		}
+	states, err := f.Apply(tb.Context(), snap, nil)
+	if err != nil {
+		tb.Fatal(err)
 	}
+	f.workers[0].adopt(f.tables.Load())
+	return states
 }
 
 // udp4 writes an IPv4 UDP packet of size bytes with partial checksum.

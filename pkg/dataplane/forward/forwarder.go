@@ -47,7 +47,8 @@ type Forwarder struct {
 	Events   *observe.Events
 	Captures *observe.Captures
 
-	mu      sync.Mutex // one change at a time
+	started atomic.Bool // Run has been called
+	mu      sync.Mutex  // one change at a time
 	snap    *dataplanev1.Snapshot
 	gen     uint32
 	ids     map[string]uint32 // ports by name, as the device numbered them
@@ -124,6 +125,7 @@ func (f *Forwarder) Close() {
 
 // Run forwards until ctx is done or a worker fails.
 func (f *Forwarder) Run(ctx context.Context) error {
+	f.started.Store(true)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
@@ -181,7 +183,7 @@ func (f *Forwarder) store(t *config.Tables) {
 // removed, new ones made. It returns the state of the ports in named, or of
 // all for nil. When a port in named cannot be made, nothing has changed; others
 // that cannot be made are reported in their state and tried again by the next
-// Apply.
+// Apply. Before Run it takes effect with the first packet.
 func (f *Forwarder) Apply(ctx context.Context, s *dataplanev1.Snapshot, named map[string]bool) ([]*dataplanev1.PortState, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -194,8 +196,10 @@ func (f *Forwarder) Apply(ctx context.Context, s *dataplanev1.Snapshot, named ma
 	f.store(config.Build(s, f.ids, f.tables.Load(), f.gen))
 	f.snap = s
 	// Once every worker has turned its loop nobody sends to what is removed next.
-	if err := f.each(ctx, func(*Worker) {}); err != nil && !errors.Is(err, errStopped) {
-		return nil, err
+	if f.started.Load() {
+		if err := f.each(ctx, func(*Worker) {}); err != nil && !errors.Is(err, errStopped) {
+			return nil, err
+		}
 	}
 	f.removePorts(s)
 	return f.portStates(s, named, made, failed), nil
