@@ -13,11 +13,12 @@ func BenchmarkEmit(b *testing.B) {
 		}
 	})
 	b.Run("watched", func(b *testing.B) {
-		w := newTestEvents(func(c *EventsConfig) { c.Rate = 1 << 40 }).Worker(0)
+		w := newTestEvents(func(c *EventsConfig) { c.Rate = 1 << 30 }).Worker(0)
 		g := newRing(defaultRing)
 		w.ring.Store(g)
 		r := sampleRecord
 		for b.Loop() {
+			r.Time += rateWindow / 1000
 			if w.Emit(&r); g.tail.Load()%defaultRing == 0 {
 				g.head.Store(g.tail.Load())
 			}

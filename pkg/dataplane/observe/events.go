@@ -4,6 +4,7 @@ package observe
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -81,7 +82,7 @@ func NewEvents(cfg EventsConfig) *Events {
 		told:    make([]uint64, cfg.Workers),
 	}
 	for i := range e.workers {
-		e.workers[i].burst = uint32(max(1, int64(cfg.Rate)*rateWindow/int64(time.Second)))
+		e.workers[i].burst = uint32(min(max(1, cfg.Rate/int(time.Second/rateWindow)), math.MaxUint32))
 		e.workers[i].budget = e.workers[i].burst
 	}
 	return e
