@@ -73,14 +73,7 @@ entries:
 		for i := range ps {
 			w.prepare(&ps[i])
 		}
-		// Touch what the next pass needs, so that its misses overlap.
-		for i := range ps {
-			p := &ps[i]
-			if r := conntrack.Peek(p.slot, p.hash); p.fast && r != conntrack.NoRef {
-				c := w.conns.Conn(r)
-				w.touched += c.Dirs[r&1].Gen + c.Seen
-			}
-		}
+		w.preload(ps)
 		for i := range ps {
 			w.handle(&ps[i])
 		}
@@ -97,6 +90,22 @@ func (w *Worker) prefetch(ents []uint32) {
 		if i := abi.Param(e); i < count {
 			b := w.area.NbufBytes(i)
 			sum += uint32(b[0]) + uint32(b[abi.NbufData])
+		}
+	}
+	w.touched += sum
+}
+
+// preload does the same for the flows' index slots, and then for the connections
+// that they lead to.
+func (w *Worker) preload(ps []pkt) {
+	for i := range ps {
+		ps[i].slot = w.conns.Slot(ps[i].hash)
+	}
+	sum := uint32(0)
+	for i := range ps {
+		if r := conntrack.Peek(ps[i].slot, ps[i].hash); r != conntrack.NoRef {
+			c := w.conns.Conn(r)
+			sum += c.Dirs[r&1].Gen + c.Seen
 		}
 	}
 	w.touched += sum
@@ -210,7 +219,6 @@ func (w *Worker) prepare(p *pkt) {
 	}
 	p.key.L4 = uint64(bits.RotateLeft32(ports, 16)) | uint64(p.proto)<<32
 	p.hash = w.conns.Hash(&p.key)
-	p.slot = w.conns.Slot(p.hash)
 	p.fast = true
 }
 
