@@ -25,7 +25,7 @@ generate() {
 	done
 	if [ -d api/v1alpha1 ]; then
 		rm -f config/crd/*.yaml
-		"$tools/controller-gen" object paths=./api/... crd:headerFile=hack/crd-header.txt paths=./api/... output:crd:dir=config/crd
+		"$tools/controller-gen" object:headerFile=hack/go-header.txt paths=./api/... crd:headerFile=hack/crd-header.txt paths=./api/... output:crd:dir=config/crd
 	fi
 }
 

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// Peer is the other side of a connection: pods by their labels (podSelector,
+// namespaceSelector or both), addresses (cidr) or an entity.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.podSelector) || has(self.namespaceSelector) ? 1 : 0) + (has(self.cidr) ? 1 : 0) + (has(self.entity) ? 1 : 0) == 1",message="must be exactly one of: pods (podSelector, namespaceSelector or both), cidr, entity; write a list entry for each peer"
+// +kubebuilder:validation:XValidation:rule="!has(self.except) || has(self.cidr)",fieldPath=".except",message="needs cidr: give the prefix that these are taken out of"
+// +kubebuilder:validation:XValidation:rule="!has(self.except) || !has(self.cidr) || !isCIDR(self.cidr) || self.except.all(e, !isCIDR(e) || (cidr(self.cidr).containsCIDR(e) && cidr(self.cidr).prefixLength() < cidr(e).prefixLength()))",fieldPath=".except",message="must lie within cidr and be smaller than it: remove what is not part of cidr"
+type Peer struct {
+	// podSelector picks pods: of the namespaces that namespaceSelector picks, or
+	// of the policy's own namespace where there is none. An empty selector ({})
+	// picks all of them.
+	//
+	// +optional
+	PodSelector *LabelSelector `json:"podSelector,omitempty"`
+
+	// namespaceSelector picks namespaces by their labels; without podSelector,
+	// all of their pods. Every namespace has the label
+	// kubernetes.io/metadata.name, its name. An empty selector ({}) picks all
+	// namespaces.
+	//
+	// +optional
+	NamespaceSelector *LabelSelector `json:"namespaceSelector,omitempty"`
+
+	// cidr is an address prefix, as in 10.0.0.0/8 or 2001:db8::/32. It matches by
+	// address alone, whether a pod has the address or not.
+	//
+	// +optional
+	CIDR Prefix `json:"cidr,omitempty"`
+
+	// except are prefixes within cidr that do not match. At most 20.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=20
+	Except []Prefix `json:"except,omitempty"`
+
+	// entity is a peer that has no labels: host is the machine that the pod runs
+	// on, world is every address that is neither a pod's nor the host's, all is
+	// every address.
+	//
+	// +optional
+	Entity Entity `json:"entity,omitempty"`
+}
+
+// Entity is a peer that is neither labels nor a prefix.
+//
+// +kubebuilder:validation:Enum=host;world;all
+type Entity string
+
+const (
+	EntityHost  Entity = "host"  // the machine that the pod runs on
+	EntityWorld Entity = "world" // neither a pod nor the host
+	EntityAll   Entity = "all"   // every address
+)
+
+// Prefix is an address prefix in CIDR notation.
+//
+// +kubebuilder:validation:MaxLength=43
+// +kubebuilder:validation:XValidation:rule="isCIDR(self)",message="must be an address prefix in CIDR notation, like 10.0.0.0/8 or 2001:db8::/32; a single address ends in /32 or /128"
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self) == cidr(self).masked()",message="must have no address bits set after the prefix length: clear them, or make the prefix as long as the address (/32 or /128)"
+type Prefix string

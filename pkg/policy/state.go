@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"net/netip"
+
+	"netio.dev/netio/api/v1alpha1"
+)
+
+// NamespaceNameLabel is the label that every namespace has: its name.
+// (Kubernetes sets it; see "Well-Known Labels" of its reference.)
+const NamespaceNameLabel = "kubernetes.io/metadata.name"
+
+// Endpoint is a pod's attachment.
+type Endpoint struct {
+	// ID is unique among the endpoints: the forwarder's name of the port.
+	ID        string
+	Namespace string
+	Name      string
+	Labels    map[string]string
+	Addresses []netip.Addr
+	// Remote says that the endpoint is no port of this node's forwarder: rules
+	// name it as a peer, but no policy is attached to it.
+	Remote bool
+}
+
+// State is everything that policy depends on. It is read only.
+type State struct {
+	// Endpoints, with unique IDs; of two with one ID the later counts.
+	Endpoints []Endpoint
+	// Namespaces are the labels of the namespaces by name. Each has
+	// NamespaceNameLabel whether it is listed or not.
+	Namespaces map[string]map[string]string
+	// Policies, with unique namespace and name; of two the later counts.
+	Policies []*v1alpha1.NetIOPolicy
+	Node     Node
+}
+
+// Node is what the entities of rules mean on this node.
+type Node struct {
+	// HostAddresses are the addresses of the host's own stack: entity host.
+	HostAddresses []netip.Addr
+	// PodNetworks are the prefixes that pods have their addresses from. They are
+	// not the world, whether an address is in use or not. An endpoint whose
+	// address lies elsewhere is not the world either.
+	PodNetworks []netip.Prefix
+}
