@@ -62,7 +62,7 @@ func (c Config) validate() error {
 		{"Lanes", c.Lanes, 1, abi.LanesMax},
 		{"Nbufs", c.Nbufs, 1, abi.NbufsMax},
 		{"Ports", c.Ports, 2, abi.PortsMax},
-		{"ParkedSlots", c.ParkedSlots, 1, 1 << 20},
+		{"ParkedSlots", c.ParkedSlots, 1, 1 << 14},
 	} {
 		if f.v < f.min || f.v > f.max {
 			return fmt.Errorf("soft device: %s is %d, want %d to %d", f.what, f.v, f.min, f.max)

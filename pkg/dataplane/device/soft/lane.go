@@ -39,7 +39,7 @@ type lane struct {
 
 	// OutQ
 	out      ring.Reader
-	partial  bool // the OutQ's next entries are an unfinished chain
+	replay   bool // the entries are those of an owner that is dead
 	overlong bool // in the middle of a chain that was refused for its length
 	ents     [txBatch]uint32
 	segs     [txBatch]segment

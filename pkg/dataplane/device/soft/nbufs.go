@@ -71,28 +71,27 @@ func (l *lane) grant(n uint32) {
 		rec.iport, rec.slot, rec.parked = 0, 0, 0
 		l.d.setOwner(rec, ownProcess)
 		if ents = append(ents, abi.Entry(abi.InGrant, idx)); len(ents) == cap(ents) {
-			l.handOver(ents)
+			l.handOver(l, ents)
 			ents = ents[:0]
 		}
 	}
-	l.handOver(ents)
+	l.handOver(l, ents)
 	if n > 0 {
 		l.denied(n)
 	}
 }
 
-// handOver publishes entries on the own InQ, or takes their nbufs back if the
-// process has left no room for them.
-func (l *lane) handOver(ents []uint32) bool {
-	if len(ents) == 0 || l.publish(ents) {
-		return true
+// handOver publishes entries on the InQ of lane to, or takes their nbufs back if
+// the process has left no room for them.
+func (l *lane) handOver(to *lane, ents []uint32) {
+	if len(ents) == 0 || to.publish(ents) {
+		return
 	}
 	for _, e := range ents {
 		if idx := abi.Param(e); l.d.claim(idx) {
 			l.free(idx)
 		}
 	}
-	return false
 }
 
 // blankHeader writes bytes 0-63 of an empty nbuf.
@@ -112,7 +111,7 @@ func (l *lane) fetch(idx uint32) {
 		chain = l.unpark(chain, nb, rec)
 	}
 	l.d.setOwner(rec, ownProcess)
-	l.handOver(chain)
+	l.handOver(l, chain)
 }
 
 func (l *lane) unpark(chain []uint32, nb *abi.Nbuf, rec *nbufState) []uint32 {

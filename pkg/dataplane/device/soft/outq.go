@@ -3,7 +3,6 @@
 package soft
 
 import (
-	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -34,7 +33,6 @@ type segment struct {
 // serviceOutQ takes entries in batches: a first pass validates and takes
 // ownership, a second acts in the order of the entries.
 func (l *lane) serviceOutQ() {
-	l.partial = false
 	for range txRounds {
 		n := l.out.Take(l.ents[:])
 		if n == 0 {
@@ -43,11 +41,10 @@ func (l *lane) serviceOutQ() {
 		used := l.accept(n)
 		l.out.PutBack(n - used)
 		if used == 0 {
-			l.partial = true
 			return
 		}
-		l.act()
-		atomic.StoreUint32(&l.ls.outqHead, l.out.Pos())
+		l.act(l.out.Pos() - uint32(used))
+		l.ls.outqHead = l.out.Pos()
 		l.out.Release()
 		if n < txBatch && used == n {
 			return
@@ -95,24 +92,12 @@ func (l *lane) accept(n int) int {
 				ok = l.acceptPacket(d)
 			}
 		case abi.OutFree:
-			idx := abi.Param(e)
-			if ok = l.d.claim(idx); ok {
-				d.action, d.first, d.n = abi.OutFree, uint16(i), 1
-				l.segs[i].idx = idx
-			} else {
-				l.bad(1)
-			}
+			ok = l.acceptOne(d, abi.OutFree, i)
 		case abi.OutFetch:
-			idx := abi.Param(e)
-			if ok = l.d.claim(idx); ok {
-				d.action, d.first, d.n = abi.OutFetch, uint16(i), 1
-				l.segs[i].idx = idx
-			} else {
-				l.bad(1)
-			}
+			ok = l.acceptOne(d, abi.OutFetch, i)
 		case abi.OutWant:
-			d.action, d.total = abi.OutWant, abi.Param(e)
-			ok = true
+			d.action, d.first, d.n, d.total = abi.OutWant, uint16(i), 1, abi.Param(e)
+			ok = !l.replay // who asked is dead
 		default:
 			l.bad(1)
 		}
@@ -122,6 +107,21 @@ func (l *lane) accept(n int) int {
 		i += k
 	}
 	return i
+}
+
+// acceptOne validates an action on a single nbuf.
+func (l *lane) acceptOne(d *txDesc, action uint8, i int) bool {
+	idx := abi.Param(l.ents[i])
+	if !l.d.claim(idx) {
+		l.bad(1)
+		return false
+	}
+	if l.replay {
+		action = abi.OutFree
+	}
+	d.action, d.first, d.n = action, uint16(i), 1
+	l.segs[i].idx = idx
+	return true
 }
 
 // acceptPacket validates a TX or CLONE. It takes the nbufs of a TX; those of a
@@ -187,7 +187,13 @@ func (l *lane) refuse(d *txDesc) bool {
 	return false
 }
 
-func (l *lane) bad(n uint64) { l.dl.BadEntry += n }
+// bad counts entries that were refused. Those of a dead owner may have been
+// carried out before it died.
+func (l *lane) bad(n uint64) {
+	if !l.replay {
+		l.dl.BadEntry += n
+	}
+}
 
 // discard frees the nbufs of a refused TX; a CLONE's stay with the process.
 func (l *lane) discard(d *txDesc) {
@@ -205,17 +211,23 @@ func (l *lane) discardOne(clone bool, idx uint32) {
 	}
 }
 
-// act carries the accepted actions out.
-func (l *lane) act() {
+// act carries the accepted actions out. start is the position of the first
+// entry. That an entry is done with is noted before its nbufs are free for
+// other use, so that a take-over never replays an entry whose nbuf has a new
+// meaning.
+func (l *lane) act(start uint32) {
 	for i := 0; i < l.nd; i++ {
 		d := &l.descs[i]
+		done := start + uint32(d.first) + uint32(d.n)
 		switch d.action {
 		case abi.OutTX:
 			l.send(d)
+			l.ls.outqHead = done
 			l.discard(d)
 		case abi.OutClone:
 			l.send(d)
 		case abi.OutFree:
+			l.ls.outqHead = done
 			l.free(l.segs[d.first].idx)
 		case abi.OutFetch:
 			l.fetch(l.segs[d.first].idx)

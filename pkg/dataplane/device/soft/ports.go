@@ -148,10 +148,14 @@ func (d *Device) start(id uint32, k knet) error {
 	p.whole.Store(st.flags&abi.PortFlagWhole != 0)
 	p.up.Store(isUp(k.fd))
 	d.charge(p)
-	*p.sh = abi.Port{
+	sh := abi.Port{
 		Flags: st.flags, MarkBytes: st.mark, NbufQuota: st.quota, MTU: st.mtu, Generation: st.generation,
 		Nbufs: uint32(p.held), ParkedBytes: uint32(p.bytes),
 	}
+	if p.sh.Generation == st.generation { // the counters go on after a take-over
+		sh.RxDrop, sh.TxDrop = p.sh.RxDrop, p.sh.TxDrop
+	}
+	*p.sh = sh
 	state := uint32(abi.PortPresent)
 	if p.up.Load() {
 		state |= abi.PortUp

@@ -46,8 +46,11 @@ func (l *lane) poll() {
 		}
 	}
 	if len(l.rx) > 0 {
-		l.handOver(l.rx)
+		l.handOver(l, l.rx)
 		l.rx = l.rx[:0]
+	}
+	if l.d.multi {
+		l.handOverAway()
 	}
 	if cold {
 		l.cool(l.d.hotTurns(n))
@@ -101,7 +104,11 @@ func (l *lane) receive(p *port, room int) int {
 		p.hold(l, rec.parked)
 		l.header(p, nb, n, min(n, abi.NbufRoom), rec.parked != 0)
 		l.d.setOwner(rec, ownProcess)
-		l.rx = append(l.rx, abi.Entry(abi.InRX, idx))
+		to := &l.rx
+		if l.d.multi {
+			to = l.target(idx, min(n, abi.NbufRoom))
+		}
+		*to = append(*to, abi.Entry(abi.InRX, idx))
 		l.dl.RxPackets++
 		l.rxLeft--
 		got += n
@@ -140,6 +147,32 @@ func (l *lane) header(p *port, at unsafe.Pointer, total, inNbuf int, parked bool
 	}
 	if int(v.hdrLen) > inNbuf {
 		nb.HdrLen = 0
+	}
+}
+
+// target is the list of entries of the lane that a received packet belongs to.
+// n of its bytes are in the nbuf.
+func (l *lane) target(idx uint32, n int) *[]uint32 {
+	nb := (*abi.Nbuf)(l.nbuf(idx))
+	hash := flowHash(l.d.area.NbufBytes(idx)[abi.NbufData : abi.NbufData+n])
+	lane := laneOf(hash, uint32(len(l.d.lanes)))
+	nb.Hash, nb.Lane = hash, uint8(lane)
+	nb.Flags |= abi.NbHash
+	if int(lane) == l.id {
+		return &l.rx
+	}
+	return &l.away[lane]
+}
+
+// handOverAway publishes what other lanes are to work on, and wakes them.
+func (l *lane) handOverAway() {
+	for i, ents := range l.away {
+		if len(ents) > 0 {
+			to := l.d.lanes[i]
+			l.handOver(to, ents)
+			to.awaken()
+			l.away[i] = ents[:0]
+		}
 	}
 }
 
@@ -189,11 +222,15 @@ func (l *lane) receiveWhole(p *port, room int) int {
 		}
 		n -= vnetLen
 		used := (n + abi.NbufRoom - 1) / abi.NbufRoom
+		to := &l.rx
 		for j, idx := range l.chain[:used] {
 			nb := l.nbuf(idx)
 			in := min(n-j*abi.NbufRoom, abi.NbufRoom)
 			if j == 0 {
 				l.header(p, nb, n, in, false)
+				if l.d.multi {
+					to = l.target(idx, in)
+				}
 			} else {
 				blankHeader((*abi.Nbuf)(nb))
 				(*abi.Nbuf)(nb).Len = uint16(in)
@@ -206,7 +243,7 @@ func (l *lane) receiveWhole(p *port, room int) int {
 			if j < used-1 {
 				more = abi.EntMore
 			}
-			l.rx = append(l.rx, abi.Entry(abi.InRX, idx)|more)
+			*to = append(*to, abi.Entry(abi.InRX, idx)|more)
 		}
 		for _, idx := range l.chain[used:] {
 			l.nbufs.put(idx)
