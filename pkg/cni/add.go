@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cni
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+
+	agentv1 "netio.dev/netio/pkg/agent/api/v1"
+	"netio.dev/netio/pkg/cni/pending"
+)
+
+func (p *plugin) add(ctx context.Context, args *skel.CmdArgs) error {
+	c, err := readConfig(args.StdinData)
+	if err != nil {
+		return err
+	}
+	req, err := c.addRequest(args)
+	if err != nil {
+		return err
+	}
+	if c.prevResult != nil && interfaceOf(c.prevResult, args.IfName) >= 0 {
+		return fail(types.ErrInvalidNetworkConfig, "an earlier plugin of network %s has made interface %s already, and netio-cni makes it itself: put netio-cni first, or in a network of its own", c.network, args.IfName)
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	a, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	if err := c.settle(ctx, a, req); err != nil {
+		return err
+	}
+	resp, err := a.Add(ctx, req)
+	if err != nil {
+		e := c.rpcError(err)
+		if !answered(err) {
+			p.undo(c, req, e)
+		}
+		return e
+	}
+	r, err := c.result(args, resp)
+	if err != nil {
+		e := fail(types.ErrInternal, "netio-agent answered what this plugin does not understand: %v; install both from one release", err)
+		p.undo(c, req, e)
+		return e
+	}
+	out, err := r.GetAsVersion(c.cniVersion)
+	if err == nil {
+		err = out.PrintTo(p.stdout)
+	}
+	if err != nil {
+		e := fail(types.ErrIOFailure, "write the result: %v", err)
+		p.undo(c, req, e)
+		return e
+	}
+	return nil
+}
+
+func (c *config) addRequest(args *skel.CmdArgs) (*agentv1.AddRequest, error) {
+	id, err := attachmentID(c.network, args)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkNetNS(args); err != nil {
+		return nil, err
+	}
+	pod, err := readPodArgs(args.Args)
+	if err != nil {
+		return nil, err
+	}
+	req := &agentv1.AddRequest{
+		Id:           id,
+		Netns:        args.Netns,
+		PodNamespace: pod.namespace,
+		PodName:      pod.name,
+		PodUid:       pod.uid,
+		Labels:       c.labels,
+		Mtu:          c.mtu,
+	}
+	// CNI_ARGS' IP is to be ignored where the others are given (CONVENTIONS.md).
+	ips := c.ips
+	if len(ips) == 0 && pod.ip.IsValid() {
+		ips = append(ips, pod.ip)
+	}
+	for _, ip := range ips {
+		req.RequestedIps = append(req.RequestedIps, ip.String())
+	}
+	return req, nil
+}
+
+// settle makes an older deletion of the same attachment good before it is
+// added again.
+func (c *config) settle(ctx context.Context, a *agent, req *agentv1.AddRequest) error {
+	var rpc error
+	err := pending.Settle(pending.Dir(c.stateDir), record(req.GetId(), ""), func(r pending.Record) error {
+		_, rpc = a.Del(ctx, &agentv1.DelRequest{Id: req.GetId(), Netns: r.NetNS})
+		return rpc
+	})
+	switch {
+	case err == nil:
+		return nil
+	case rpc != nil:
+		return c.rpcError(rpc)
+	}
+	return fail(types.ErrIOFailure, "%v", err)
+}
+
+// undo takes back an ADD whose outcome is unknown, or leaves that to the agent.
+// If neither works, e says so: the DEL that the runtime owes us will do it.
+func (p *plugin) undo(c *config, req *agentv1.AddRequest, e *types.Error) {
+	// Not the caller's context: that is what has ended.
+	ctx, cancel := context.WithTimeout(context.Background(), p.undoTimeout)
+	defer cancel()
+	err := func() error {
+		a, err := c.connect(ctx)
+		if err != nil {
+			return err
+		}
+		defer a.close()
+		_, err = a.Del(ctx, &agentv1.DelRequest{Id: req.GetId(), Netns: req.GetNetns()})
+		return err
+	}()
+	if err == nil {
+		return
+	}
+	if werr := c.promise(req.GetId(), req.GetNetns()); werr != nil {
+		e.Details = "it could not be undone: " + errors.Join(err, werr).Error()
+	}
+}
+
+// promise leaves a deletion to the agent.
+func (c *config) promise(id *agentv1.AttachmentID, netns string) error {
+	return pending.Write(pending.Dir(c.stateDir), record(id, netns))
+}
+
+func record(id *agentv1.AttachmentID, netns string) pending.Record {
+	return pending.Record{
+		Network:     id.GetNetwork(),
+		ContainerID: id.GetContainerId(),
+		IfName:      id.GetIfname(),
+		NetNS:       netns,
+		Since:       time.Now().UTC(),
+	}
+}
