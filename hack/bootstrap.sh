@@ -87,14 +87,16 @@ any_go() {
 
 # fetch_toolchain GO VERSION: by the go command GO, into build/go.
 fetch_toolchain() {
-	local go=$1 version=$2 module dir empty
+	local go=$1 version=$2 module answer dir empty
 	module=golang.org/toolchain@v0.0.1-go$version.$("$go" env GOHOSTOS)-$("$go" env GOHOSTARCH)
 	say "downloading Go $version with $go as the module $module"
 	empty=$(mktemp -d)
-	dir=$(cd "$empty" && GOTOOLCHAIN=local GOFLAGS='' GO111MODULE=on "$go" mod download -json "$module" |
-		sed -n 's/^[[:space:]]*"Dir": "\(.*\)",\{0,1\}$/\1/p')
+	# What goes wrong is a field of the JSON, not on standard error.
+	answer=$(cd "$empty" && GOTOOLCHAIN=local GOFLAGS='' GO111MODULE=on "$go" mod download -json "$module") || true
 	rmdir "$empty"
-	[ -d "$dir" ] || die "the Go module proxy has no $module"
+	field() { sed -n 's/^[[:space:]]*"'"$1"'": "\(.*\)",\{0,1\}$/\1/p' <<<"$answer"; }
+	dir=$(field Dir)
+	[ -d "$dir" ] || die "cannot download $module: $(field Error)"
 
 	# Modules have no executable files, and none that is named go.mod below
 	# their top. The same as cmd/go/internal/toolchain does; bin/go last, since
