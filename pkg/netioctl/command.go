@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netioctl
+
+import (
+	"cmp"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// RunDirEnv names the environment variable with the directory of the sockets.
+const RunDirEnv = "NETIO_RUN_DIR"
+
+// DefaultRunDir is where the sockets are unless RunDirEnv says otherwise.
+const DefaultRunDir = "/run/netio"
+
+// app is one run of netioctl.
+type app struct {
+	version     string
+	out, errOut io.Writer
+	terminal    bool // out is one
+	color       bool
+	zone        *time.Location
+	now         func() time.Time
+
+	format          format
+	forwarderSocket string
+	agentSocket     string
+	timeout         time.Duration
+}
+
+func newApp(version string, out, errOut io.Writer) *app {
+	return &app{version: version, out: out, errOut: errOut, zone: time.Local, now: time.Now}
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	dir := cmp.Or(os.Getenv(RunDirEnv), DefaultRunDir)
+	root := group(&cobra.Command{
+		Use:   "netioctl",
+		Short: "Show what NetIO does on this machine",
+		Long: `Show what NetIO does on this machine: ports, flows, drops, live verdicts and
+packets, and which policy rule decides about a packet. It changes nothing.
+
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 "policy explain": denied.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if a.timeout <= 0 {
+				return usagef("--timeout %v: give a time above 0, such as 10s", a.timeout)
+			}
+			return nil
+		},
+	})
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	f := root.PersistentFlags()
+	f.StringVar(&a.forwarderSocket, "forwarder", filepath.Join(dir, "forwarder.sock"), "unix socket of the forwarder; "+RunDirEnv+" changes its directory")
+	f.StringVar(&a.agentSocket, "agent", filepath.Join(dir, "agent.sock"), "unix socket of the agent; "+RunDirEnv+" changes its directory")
+	f.VarP(&a.format, "output", "o", "output: table, json or yaml")
+	f.DurationVar(&a.timeout, "timeout", 10*time.Second, "how long to wait for an answer")
+	fixedCompletion(root, "output", formats[:]...)
+	root.AddCommand(
+		a.statusCommand(),
+		a.portsCommand(),
+		a.flowsCommand(),
+		a.policyCommand(),
+		a.dropsCommand(),
+		a.monitorCommand(),
+		a.captureCommand(),
+		a.endpointsCommand(),
+		a.configCommand(),
+		a.versionCommand(),
+	)
+	return root
+}
+
+// group makes a command that only has others below it.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+			return usagef("there is no command %q; did you mean %s?", args[0], strings.Join(like, " or "))
+		}
+		return usagef("there is no command %q", args[0])
+	}
+	return cmd
+}
+
+// arguments checks the number of arguments and names what is expected.
+func arguments(least, most int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return usagef("too few arguments; expected %s", what)
+		case most >= 0 && len(args) > most && most == 0:
+			return usagef("%q is too much: it takes no arguments", args[0])
+		case most >= 0 && len(args) > most:
+			return usagef("%q is too much; expected %s", args[most], what)
+		}
+		return nil
+	}
+}
