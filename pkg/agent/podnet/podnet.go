@@ -27,7 +27,6 @@ import (
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -106,10 +105,6 @@ func setLink(n ns.NetNS, h *netlink.Handle, link netlink.Link, c Config) error {
 		if err := n.Do(func(ns.NetNS) error { return enableIPv6(c.IfName) }); err != nil {
 			return err
 		}
-		// No link-local address, so no router solicitations: nobody answers.
-		if err := h.LinkSetIP6AddrGenMode(link, nl.IN6_ADDR_GEN_MODE_NONE); err != nil {
-			return fmt.Errorf("set IPv6 address generation: %w", err)
-		}
 	}
 	for _, a := range c.Addresses {
 		addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(a, a.BitLen()))}
@@ -133,7 +128,11 @@ func enableIPv6(ifname string) error {
 	if _, err := os.Stat(dir); err != nil {
 		return fmt.Errorf("this kernel has IPv6 turned off: boot without ipv6.disable=1 or take the IPv6 prefixes out of podCIDRs (%w)", err)
 	}
-	for name, value := range map[string]string{"disable_ipv6": "0", "accept_ra": "0"} {
+	for name, value := range map[string]string{
+		"disable_ipv6":  "0",
+		"accept_ra":     "0",
+		"addr_gen_mode": "1", // no link-local address, so no router solicitations: nobody answers
+	} {
 		path := filepath.Join(dir, name)
 		if was, err := os.ReadFile(path); err == nil && string(was) == value+"\n" {
 			continue

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package hostnet gives the host its side of the pods' network, on an
+// interface that the forwarder makes, the host knet:
+//
+//	              host's stack
+//	eth0 ────────────┤ forwarding; masquerade (table inet netio)
+//	                 │
+//	netio0: 10.244.0.1/32 scope link, fd00:10:244::1/128 deprecated
+//	                 │  10.244.0.0/24     dev netio0 src 10.244.0.1
+//	                 │  fd00:10:244::/64  dev netio0 src fd00:10:244::1
+//	                 │
+//	            forwarder ── knets of the pods
+//
+// The router addresses are the pods' gateway. They belong to the host's stack,
+// which answers ping of them; the forwarder uses them as the source of its ICMP
+// errors, for which the host accepts its own addresses as a source on this
+// interface (accept_local). They are scope link and deprecated, so that the
+// host never chooses them for traffic of its own except to pods, where the
+// route names them.
+//
+// Everything is compared with what is there and changed only where it differs,
+// so that Reconcile may be called at any time.
+package hostnet
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Errors of Reconcile and Check.
+var (
+	// ErrNoInterface: the forwarder has not made the host knet, yet or any more.
+	ErrNoInterface = errors.New("the host's knet is not there")
+	// ErrForeign: an interface, address or route of someone else is in the way.
+	ErrForeign = errors.New("in the way")
+	// ErrNoIPv6: the kernel was started without IPv6.
+	ErrNoIPv6 = errors.New("IPv6 is turned off")
+	// ErrNoNftables: the kernel cannot masquerade.
+	ErrNoNftables = errors.New("nftables is not available")
+)
+
+// Config is what the host's network is to be.
+type Config struct {
+	// IfName of the host knet, MTU in bytes.
+	IfName string
+	MTU    int
+	// Routers has at most one address of each family.
+	Routers []netip.Addr
+	// Pods are the prefixes that lead to the knet.
+	Pods []netip.Prefix
+	// Masquerade gives what pods send to the world the host's address, except
+	// to destinations in Except.
+	Masquerade bool
+	Except     []netip.Prefix
+}
+
+func (c *Config) router(six bool) (netip.Addr, bool) {
+	for _, r := range c.Routers {
+		if r.Is6() == six {
+			return r, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+func (c *Config) ipv6() bool {
+	_, ok := c.router(true)
+	return ok
+}
+
+// Host is a machine's, or a network namespace's, stack.
+type Host struct {
+	// NetNS is the path of the network namespace, "" for the caller's own.
+	NetNS string
+	// SysctlRecord is a file that remembers the values of sysctls before they
+	// were changed; "" for no record.
+	SysctlRecord string
+
+	// knet is the index of the host knet, 0 while there is none.
+	knet atomic.Int64
+}
+
+// Reconcile makes the host's network what c says. It does all that it can;
+// the error has a line for each part that it could not.
+func (h *Host) Reconcile(c Config) error {
+	return h.with(func(s *session) error {
+		return errors.Join(s.reconcileLink(c), s.reconcileSysctls(c), s.reconcileNAT(c))
+	})
+}
+
+// Remove takes away everything that Reconcile made, but leaves sysctls as they
+// are: other programs may have come to rely on forwarding. What is gone
+// already is no error.
+func (h *Host) Remove(c Config) error {
+	return h.with(func(s *session) error {
+		c.Masquerade = false
+		return errors.Join(s.removeLink(c), s.reconcileNAT(c))
+	})
+}
+
+// RestoreSysctls puts the recorded values back and clears the record.
+func (h *Host) RestoreSysctls() error {
+	return h.with(func(s *session) error { return s.restoreSysctls() })
+}
+
+// session is one pass over the host's stack.
+type session struct {
+	*Host
+	netlink *netlink.Handle
+	ns      ns.NetNS // nil for the caller's own
+}
+
+func (h *Host) with(f func(*session) error) error {
+	s := &session{Host: h}
+	var err error
+	if h.NetNS == "" {
+		s.netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+	} else {
+		if s.ns, err = ns.GetNS(h.NetNS); err != nil {
+			return fmt.Errorf("open network namespace: %w", err)
+		}
+		defer s.ns.Close()
+		s.netlink, err = netlink.NewHandleAt(netns.NsHandle(s.ns.Fd()), unix.NETLINK_ROUTE)
+	}
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer s.netlink.Close()
+	return f(s)
+}
+
+// inside runs f on a thread in the host's namespace.
+func (s *session) inside(f func() error) error {
+	if s.ns == nil {
+		return f()
+	}
+	return s.ns.Do(func(ns.NetNS) error { return f() })
+}
