@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"netio.dev/netio/pkg/dataplane/abi"
+	"netio.dev/netio/pkg/dataplane/device"
+	"netio.dev/netio/pkg/dataplane/device/soft"
+)
+
+// options of the forwarder.
+type options struct {
+	runDir         string
+	device         string
+	instance       string
+	lanes          int
+	nbufs          int
+	maxConnections int
+	worker         bool
+	version        string
+}
+
+// NewCommand is `netio-agent forward`.
+func NewCommand(version string) *cobra.Command {
+	o := options{version: version}
+	cmd := &cobra.Command{
+		Use:   "forward",
+		Short: "Run the forwarder: the process that moves the packets",
+		Long: `Run the forwarder: a supervisor that keeps the device's memory and
+interfaces, and a worker process that forwards. If the worker dies it is
+replaced within milliseconds; connections and configuration are kept.
+
+It is configured over the socket forwarder.sock in the run directory, by
+netio-agent or anything else that speaks its gRPC interface.`,
+		Args: cobra.NoArgs,
+		PreRunE: func(*cobra.Command, []string) error {
+			return o.check()
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SilenceUsage = true
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			ctx, stop := signal.NotifyContext(cmd.Context(), unix.SIGINT, unix.SIGTERM)
+			defer stop()
+			if o.worker {
+				return o.runWorker(ctx, log)
+			}
+			return o.runSupervisor(ctx, log)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.runDir, "run-dir", "/run/netio", "directory for the control socket, the saved configuration and the connection table; should be a tmpfs")
+	f.StringVar(&o.device, "device", "auto", "NetIO device: auto, soft (user space, over TUN)")
+	f.StringVar(&o.instance, "instance", "netio", fmt.Sprintf("name of the device instance, at most %d bytes", abi.NameMax-1))
+	f.IntVar(&o.lanes, "lanes", 1, fmt.Sprintf("lanes of the device, a worker thread each; 1 to %d", abi.LanesMax))
+	f.IntVar(&o.nbufs, "nbufs", soft.DefaultNbufs, "packet buffers of 2 KiB")
+	f.IntVar(&o.maxConnections, "max-connections", 0, "capacity of the connection table; 0: what the configuration says, or 262144")
+	f.BoolVar(&o.worker, "worker", false, "be the worker process; for the supervisor")
+	if err := f.MarkHidden("worker"); err != nil {
+		panic(err)
+	}
+	return cmd
+}
+
+func (o *options) check() error {
+	switch {
+	case o.device == "kernel":
+		return errors.New("--device kernel: this version has the soft device only; use auto or soft")
+	case o.device != "auto" && o.device != "soft":
+		return fmt.Errorf("--device %s: want auto or soft", o.device)
+	case o.lanes < 1 || o.lanes > abi.LanesMax:
+		return fmt.Errorf("--lanes %d: want 1 to %d", o.lanes, abi.LanesMax)
+	case o.nbufs < 256 || o.nbufs > abi.NbufsMax:
+		return fmt.Errorf("--nbufs %d: want 256 to %d", o.nbufs, abi.NbufsMax)
+	case o.maxConnections < 0:
+		return fmt.Errorf("--max-connections %d: want 0 or more", o.maxConnections)
+	case o.instance == "" || len(o.instance) >= abi.NameMax:
+		return fmt.Errorf("--instance %q: want 1 to %d bytes", o.instance, abi.NameMax-1)
+	}
+	return nil
+}
+
+func (o *options) runSupervisor(ctx context.Context, log *slog.Logger) error {
+	lock, err := lockRunDir(o.runDir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if o.device == "auto" {
+		log.Info("using the soft device: this version has no other", "device", "soft")
+	}
+	st := soft.NewStore()
+	defer st.Close()
+	s := supervisor{
+		args: []string{
+			"forward", "--worker", "--run-dir", o.runDir, "--device", o.device, "--instance", o.instance,
+			"--lanes", strconv.Itoa(o.lanes), "--nbufs", strconv.Itoa(o.nbufs), "--max-connections", strconv.Itoa(o.maxConnections),
+		},
+		store: st, log: log.With("process", "supervisor"),
+	}
+	return s.run(ctx)
+}
+
+// openDevice takes over the instance that the store holds, or makes a new one.
+func (o *options) openDevice() (device.Device, error) {
+	keeper, err := soft.NewKeeperConn(os.NewFile(keeperFD, "keeper"))
+	if err != nil {
+		return nil, err
+	}
+	files, err := keeper.Files()
+	if err != nil {
+		return nil, err
+	}
+	if len(files) > 0 {
+		return soft.Attach(files, keeper)
+	}
+	return soft.New(soft.Config{Name: o.instance, Lanes: o.lanes, Nbufs: o.nbufs}, keeper)
+}
+
+func (o *options) runWorker(ctx context.Context, log *slog.Logger) error {
+	b, err := readBirth()
+	if err != nil {
+		return err
+	}
+	dev, err := o.openDevice()
+	if err != nil {
+		return fmt.Errorf("open device: %w", err)
+	}
+	defer dev.Close()
+	log = log.With("process", "worker", "pid", os.Getpid())
+	w := worker{options: *o, dev: dev, birth: b, log: log, ready: func() {
+		if b.Died != 0 {
+			log.Info("forwarding again", "gap", b.gap(), "restarts", b.Restarts)
+		} else {
+			log.Info("forwarding", "device", "soft", "lanes", o.lanes)
+		}
+	}}
+	return w.run(ctx)
+}
