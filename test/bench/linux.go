@@ -16,6 +16,7 @@ type kernelPath struct{}
 
 func (kernelPath) Processes() ([]int, error)   { return nil, nil }
 func (kernelPath) Counters() (Counters, error) { return Counters{}, nil }
+func (kernelPath) Log() string                 { return "" }
 func (kernelPath) Stop() error                 { return nil }
 
 // bridge joins the pods by a Linux bridge:

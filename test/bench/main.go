@@ -145,7 +145,7 @@ func run(o options) (err error) {
 		defer func() { err = errors.Join(err, t.Stop()) }()
 		pair, err := t.Setup()
 		if err != nil {
-			return fmt.Errorf("set up %s: %w", name, err)
+			return fmt.Errorf("set up %s: %w%s", name, err, t.Log())
 		}
 		subjects = append(subjects, subject{t, pair})
 	}
@@ -160,7 +160,7 @@ func run(o options) (err error) {
 				fmt.Fprintf(os.Stderr, "round %d of %d: %s, %s\n", round+1, o.rounds, p.name, s.Name())
 				v, err := p.run(s.Topology, s.pair, o.duration)
 				if err != nil {
-					return fmt.Errorf("%s of %s: %w", p.name, s.Name(), err)
+					return fmt.Errorf("%s of %s: %w%s", p.name, s.Name(), err, s.Log())
 				}
 				r.add(round, s.Name(), v)
 				select {

@@ -83,7 +83,7 @@ func (t *netio) configure(pair Pair) error {
 	port := func(name string, ns *netlab.Namespace, addr netip.Addr) *dataplanev1.Port {
 		return &dataplanev1.Port{
 			Name: name, Kind: dataplanev1.Port_POD, Ifname: "eth0", Netns: ns.Path, Mtu: 1500,
-			Addresses: []string{netlab.Host(addr).String()}, Policies: []string{name},
+			Addresses: []string{addr.String()}, Policies: []string{name},
 		}
 	}
 	snapshot := &dataplanev1.Snapshot{
@@ -130,6 +130,13 @@ func (t *netio) Counters() (Counters, error) {
 		c.Syscalls += lane.GetSyscalls()
 	}
 	return c, nil
+}
+
+func (t *netio) Log() string {
+	if t.forwarder == nil {
+		return ""
+	}
+	return "\nforwarder: " + t.forwarder.Log()
 }
 
 func (t *netio) Stop() error {

@@ -21,6 +21,8 @@ type Topology interface {
 	Processes() ([]int, error)
 	// Counters of the packet path in user space so far; zero without one.
 	Counters() (Counters, error)
+	// Log of its processes, its end, to be shown after an error.
+	Log() string
 	// Stop ends its processes.
 	Stop() error
 }

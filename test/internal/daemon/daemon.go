@@ -74,13 +74,18 @@ func (d *Daemon) WaitSocket(path string, patience time.Duration) error {
 
 // failure is an error with the end of the log.
 func (d *Daemon) failure(what string) error {
+	return fmt.Errorf("%s %s; %s", d.name, what, d.Log())
+}
+
+// Log is the end of the log, for people.
+func (d *Daemon) Log() string {
 	text, err := os.ReadFile(d.log)
 	if err != nil {
-		return fmt.Errorf("%s %s; its log: %w", d.name, what, err)
+		return "its log: " + err.Error()
 	}
 	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
 	tail := bytes.Join(lines[max(0, len(lines)-tailLines):], []byte("\n\t"))
-	return fmt.Errorf("%s %s; the end of %s:\n\t%s", d.name, what, d.log, tail)
+	return fmt.Sprintf("the end of %s:\n\t%s", d.log, tail)
 }
 
 // Pid of the program.

@@ -21,6 +21,8 @@ const (
 	readBatch = 64
 )
 
+// udpSink answers the first datagram that it gets, and no other: connection
+// tracking takes a flow that goes one way for new at every packet.
 type udpSink struct {
 	packets, bytes atomic.Uint64
 }
@@ -52,6 +54,9 @@ func newUDPSink(spec Spec) (end, error) {
 			n, err := reader.ReadBatch(messages, 0)
 			if err != nil {
 				continue // an ICMP error of an earlier flow
+			}
+			if s.packets.Load() == 0 && n > 0 {
+				_, _ = conn.WriteTo([]byte{0}, messages[0].Addr)
 			}
 			size := 0
 			for i := range n {
