@@ -5,6 +5,8 @@ package cni
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -84,15 +86,27 @@ func (c *config) addRequest(args *skel.CmdArgs) (*agentv1.AddRequest, error) {
 		Labels:       c.labels,
 		Mtu:          c.mtu,
 	}
-	// CNI_ARGS' IP is to be ignored where the others are given (CONVENTIONS.md).
-	ips := c.ips
-	if len(ips) == 0 && pod.ip.IsValid() {
-		ips = append(ips, pod.ip)
-	}
-	for _, ip := range ips {
+	for _, ip := range c.requestedIPs(pod) {
 		req.RequestedIps = append(req.RequestedIps, ip.String())
 	}
 	return req, nil
+}
+
+// requestedIPs gathers the addresses that are asked for: nerdctl spreads them
+// over CNI_ARGS (IPv4) and runtimeConfig (IPv6). CNI_ARGS is to be ignored
+// where args say the same (CONVENTIONS.md).
+func (c *config) requestedIPs(pod podArgs) []netip.Addr {
+	ips := slices.Concat(c.runtimeIPs, c.argsIPs)
+	if len(c.argsIPs) == 0 && pod.ip.IsValid() {
+		ips = append(ips, pod.ip)
+	}
+	var once []netip.Addr
+	for _, a := range ips {
+		if !slices.Contains(once, a) {
+			once = append(once, a)
+		}
+	}
+	return once
 }
 
 // settle makes an older deletion of the same attachment good before it is

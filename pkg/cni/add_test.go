@@ -69,8 +69,8 @@ func TestAddInEveryVersion(t *testing.T) {
 	const ips0 = `[
 		{"version": "4", "interface": 0, "address": "10.244.0.5/32", "gateway": "10.244.0.1"},
 		{"version": "6", "interface": 0, "address": "fd00:10:244::5/128", "gateway": "fd00:10:244::1"}]`
-	const if1 = `[{"name": "eth0", "mtu": 1450, "sandbox": "/run/netns/no-such-netns"}]`
-	const if0 = `[{"name": "eth0", "sandbox": "/run/netns/no-such-netns"}]`
+	const if1 = `[{"name": "eth0", "mac": "00:00:00:00:00:00", "mtu": 1450, "sandbox": "/run/netns/no-such-netns"}]`
+	const if0 = `[{"name": "eth0", "mac": "00:00:00:00:00:00", "sandbox": "/run/netns/no-such-netns"}]`
 	const routes = `[{"dst": "10.244.0.1/32"}, {"dst": "0.0.0.0/0", "gw": "10.244.0.1"}, {"dst": "::/0", "gw": "fd00:10:244::1"}]`
 	b := newBed(t)
 	startAgent(b)
@@ -110,10 +110,12 @@ func TestAddRequest(t *testing.T) {
 		}, "IgnoreUnknown=1;K8S_POD_NAMESPACE=prod;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=abc;K8S_POD_UID=a=b;FOO=BAR;IP=10.244.0.8;", &agentv1.AddRequest{
 			Id: id, Netns: netnsNo, PodNamespace: "prod", PodName: "web-0", PodUid: "a=b", Mtu: 9000,
 			Labels:       map[string]string{"app": "web", "empty": ""},
-			RequestedIps: []string{"10.244.0.7", "fd00::7"},
+			RequestedIps: []string{"10.244.0.7", "fd00::7", "10.244.0.9"},
 		}},
 		{"addresses of args", []string{`"args": {"cni": {"ips": ["10.244.0.9/16"]}}, "runtimeConfig": {"ips": []}`}, "IP=10.244.0.8",
 			&agentv1.AddRequest{Id: id, Netns: netnsNo, RequestedIps: []string{"10.244.0.9"}}},
+		{"addresses as nerdctl gives them", []string{`"runtimeConfig": {"ips": ["fd00::8"]}`}, "IgnoreUnknown=1;IP=10.244.0.8",
+			&agentv1.AddRequest{Id: id, Netns: netnsNo, RequestedIps: []string{"fd00::8", "10.244.0.8"}}},
 		{"address of CNI_ARGS", nil, "IP=10.244.0.8/24", &agentv1.AddRequest{Id: id, Netns: netnsNo, RequestedIps: []string{"10.244.0.8"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -153,7 +155,7 @@ func TestAddBehindOtherPlugins(t *testing.T) {
 		"dns": {"nameservers": ["192.0.2.53"]}}`
 	sameJSON(t, b.succeeds("ADD", b.conf(prev)), `{"cniVersion": "1.1.0",
 		"interfaces": [{"name": "eth0"}, {"name": "net1", "mac": "02:00:00:00:00:01", "sandbox": "/run/netns/no-such-netns"},
-			{"name": "eth0", "mtu": 1450, "sandbox": "/run/netns/no-such-netns"}],
+			{"name": "eth0", "mac": "00:00:00:00:00:00", "mtu": 1450, "sandbox": "/run/netns/no-such-netns"}],
 		"ips": [{"interface": 1, "address": "192.0.2.5/24"},
 			{"interface": 2, "address": "10.244.0.5/32", "gateway": "10.244.0.1"},
 			{"interface": 2, "address": "fd00:10:244::5/128", "gateway": "fd00:10:244::1"}],

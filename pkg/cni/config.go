@@ -40,7 +40,8 @@ type config struct {
 	timeout    time.Duration
 	stateDir   string
 	labels     map[string]string
-	ips        []netip.Addr // requested
+	argsIPs    []netip.Addr // requested by args.cni.ips
+	runtimeIPs []netip.Addr // requested by runtimeConfig.ips
 	dns        types.DNS
 	prevResult *types100.Result // nil: none
 	// valid are the attachments that GC keeps; hasValid tells an empty list
@@ -79,7 +80,7 @@ var protocolFields = []struct {
 	{"ipam", noIPAM},
 	{"dns", func(c *config, v json.RawMessage) error { return decode(v, &c.dns, "an object") }},
 	{"args", readArgsField},
-	{"runtimeConfig", readRuntimeConfig}, // after dns and args, which it overrides
+	{"runtimeConfig", readRuntimeConfig}, // after dns, which it overrides
 	{"prevResult", readPrevResult},       // needs cniVersion
 }
 

@@ -56,6 +56,10 @@ func readPrevResult(c *config, v json.RawMessage) error {
 	return nil
 }
 
+// noMAC stands for the hardware address that a knet has not. The field is
+// optional, but podman fails without; the reference loopback plugin says the same.
+const noMAC = "00:00:00:00:00:00"
+
 // interfaceOf finds the container's interface in a result, -1 if it has none.
 func interfaceOf(r *types100.Result, ifname string) int {
 	for i, f := range r.Interfaces {
@@ -82,6 +86,7 @@ func (c *config) result(args *skel.CmdArgs, resp *agentv1.AddResponse) (*types10
 	index := len(r.Interfaces)
 	r.Interfaces = append(r.Interfaces, &types100.Interface{
 		Name:    args.IfName,
+		Mac:     noMAC,
 		Mtu:     int(resp.GetMtu()),
 		Sandbox: args.Netns,
 	})

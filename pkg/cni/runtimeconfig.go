@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 )
@@ -31,7 +30,7 @@ func readArgsField(c *config, v json.RawMessage) error {
 	}
 	if args.CNI.IPs != nil {
 		var err error
-		if c.ips, err = readIPs(args.CNI.IPs); err != nil {
+		if c.argsIPs, err = readIPs(args.CNI.IPs); err != nil {
 			return fmt.Errorf("cni.ips: %w", err)
 		}
 	}
@@ -71,9 +70,7 @@ func readIPs(v json.RawMessage) ([]netip.Addr, error) {
 		if err != nil {
 			return nil, fmt.Errorf("entry %d: %w", i, err)
 		}
-		if !slices.Contains(ips, a) {
-			ips = append(ips, a)
-		}
+		ips = append(ips, a)
 	}
 	return ips, nil
 }
@@ -108,7 +105,7 @@ func readRuntimeConfig(c *config, v json.RawMessage) error {
 		var err error
 		switch name {
 		case "ips":
-			c.ips, err = readIPs(v)
+			c.runtimeIPs, err = readIPs(v)
 		case "dns":
 			c.dns, err = readRuntimeDNS(v)
 		case "cgroupPath": // tells, asks for nothing
