@@ -31,6 +31,9 @@ none() {
 	return 1
 }
 
+# found EXPRESSION: lines of the input that match; none is no failure.
+found() { grep -nIE "$1" || [ $? = 1 ]; }
+
 formatting() { files '*.go' | xargs -r gofmt -l | none "run gofmt -w on these files"; }
 
 shell_scripts() {
@@ -62,7 +65,7 @@ dataplane_imports() {
 	[ -d pkg/dataplane ] || return 0
 	local deps
 	deps=$(go list -deps ./pkg/dataplane/...) || return 1
-	grep -E '^(k8s\.io|sigs\.k8s\.io)/' <<<"$deps" | none "pkg/dataplane must not depend on Kubernetes packages"
+	found '^(k8s\.io|sigs\.k8s\.io)/' <<<"$deps" | none "pkg/dataplane must not depend on Kubernetes packages"
 }
 
 # What was put off, and what is true on one machine only. (The brackets keep
@@ -71,8 +74,9 @@ words() {
 	local hosts='(proxy|sum)[.]golang[.]org|(deb|security)[.]debian[.]org|archive[.]ubuntu[.]com|registry[.]npmjs[.]org'
 	local paths='(^|[^[:alnum:]_.-])/([w]ork|[h]ome)/'
 	local later='\b(TO[D]O|FIX[M]E|X[X]X|HA[C]K)\b'
-	files ':!LICENSE' ':!LICENSES' ':!go.sum' | xargs -rd '\n' grep -nIE "$hosts|$paths|$later" /dev/null |
-		none "no host names of registries, paths of a machine, or work put off"
+	files ':!LICENSE' ':!LICENSES' ':!go.sum' | while read -r file; do
+		found "$hosts|$paths|$later" <"$file" | sed "s|^|$file: |"
+	done | none "no host names of registries, paths of a machine, or work put off"
 }
 
 check "gofmt" formatting
