@@ -2,18 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 # Run every fuzz target of the tree, one after another.
 #
-#   hack/fuzz.sh TIME [NAME]     TIME as in go test -fuzztime; NAME: only
-#                                targets whose name matches this expression
+#   hack/fuzz.sh TIME [MATCH]    TIME as in go test -fuzztime; MATCH: only
+#                                targets whose "package name" matches it
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
-time=${1:?usage: hack/fuzz.sh TIME [NAME]}
+time=${1:?usage: hack/fuzz.sh TIME [MATCH]}
 only=${2:-.}
 
 targets=$(git ls-files -co --exclude-standard '*_test.go' |
 	while read -r file; do
 		sed -n "s,^func \(Fuzz[[:alnum:]_]*\)(.*,./$(dirname "$file") \1,p" "$file"
-	done | sort | grep -E " .*($only)")
+	done | sort | grep -E -- "$only")
 [ -n "$targets" ] || {
 	echo "fuzz: no target matches $only" >&2
 	exit 1

@@ -72,7 +72,7 @@ dataplane_imports() {
 # this file from finding itself.)
 words() {
 	local hosts='(proxy|sum)[.]golang[.]org|(deb|security)[.]debian[.]org|archive[.]ubuntu[.]com|registry[.]npmjs[.]org'
-	local paths='(^|[^[:alnum:]_.-])/([w]ork|[h]ome)/'
+	local paths='(^|[^[:alnum:]_.-])/([w]ork|[h]ome|[t]mp)/'
 	local later='\b(TO[D]O|FIX[M]E|X[X]X|HA[C]K)\b'
 	files ':!LICENSE' ':!LICENSES' ':!go.sum' | while read -r file; do
 		found "$hosts|$paths|$later" <"$file" | sed "s|^|$file: |"

@@ -66,34 +66,41 @@ func (d *demo) applyPolicy(ctx context.Context) (string, error) {
 
 // showVerdict prints what a person would ask.
 func (d *demo) showVerdict(ctx context.Context) (string, error) {
-	from, to := address(d.pod(stranger).addr, false), address(d.pod(web).addr, false)
-	explained, err := d.netioctl(ctx, "policy", "explain", from.String(), netip.AddrPortFrom(to, servicePort).String())
+	explain := []string{"policy", "explain", stranger, fmt.Sprintf("%s:%d", web, servicePort)}
+	explained, status, err := d.netioctl(ctx, explain...)
 	if err != nil {
 		return "", err
 	}
-	drops, err := d.netioctl(ctx, "drops")
+	if status != explainDenied {
+		return "", fmt.Errorf("netioctl %s ended with %d, expected %d, denied:\n%s", strings.Join(explain, " "), status, explainDenied, explained)
+	}
+	drops, status, err := d.netioctl(ctx, "drops", stranger)
 	if err != nil {
 		return "", err
 	}
-	if !strings.Contains(explained, "deny") {
-		return "", fmt.Errorf("netioctl policy explain does not say deny:\n%s", explained)
+	if status != 0 || !strings.Contains(drops, policyReason) {
+		return "", fmt.Errorf("netioctl drops %s does not show %s:\n%s", stranger, policyReason, drops)
 	}
-	if !strings.Contains(drops, "policy") {
-		return "", fmt.Errorf("netioctl drops names no policy:\n%s", drops)
-	}
-	return fmt.Sprintf("netioctl policy explain %s %s:%d\n%s\nnetioctl drops\n%s",
-		from, to, servicePort, strings.TrimRight(explained, "\n"), strings.TrimRight(drops, "\n")), nil
+	return fmt.Sprintf("\n$ netioctl %s\n%s\n$ netioctl drops %s\n%s", strings.Join(explain, " "), explained, stranger, drops), nil
 }
 
-func (d *demo) netioctl(ctx context.Context, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, filepath.Join(d.bin, "netioctl"), args...).Output()
-	if err != nil {
-		message := ""
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			message = ": " + strings.TrimSpace(string(exit.Stderr))
-		}
-		return "", fmt.Errorf("netioctl %s: %w%s", strings.Join(args, " "), err, message)
+const (
+	// explainDenied is the exit status of policy explain for a packet that
+	// would not get through.
+	explainDenied = 3
+	// policyReason begins the drop reasons of policies.
+	policyReason = "policy"
+)
+
+// netioctl returns what it printed, on both outputs, and its exit status.
+func (d *demo) netioctl(ctx context.Context, args ...string) (string, int, error) {
+	out, err := exec.CommandContext(ctx, filepath.Join(d.bin, "netioctl"), args...).CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return "", 0, fmt.Errorf("netioctl: %w", err)
 	}
-	return string(out), nil
+	if exit != nil {
+		return string(out), exit.ExitCode(), nil
+	}
+	return string(out), 0, nil
 }
