@@ -18,12 +18,16 @@
 // (restarted containers keep their ID). So that an old record never deletes a
 // new attachment:
 //
-//   - the agent settles all records before it serves, and later whenever the
-//     directory changes (a call that timed out leaves a record too);
-//   - it calls [Settle] with the attachment locked against its own Add and Del:
+//   - the agent settles all records, by [SettleAll], before it serves, and later
+//     each by [Settle] whenever the directory changes (a call that timed out
+//     leaves a record too);
+//   - it calls Settle with the attachment locked against its own Add and Del:
 //     Settle looks at the record again under that lock, and does nothing if an
 //     Add has settled it meanwhile;
 //   - the plugin settles a record, by a Del, before each Add.
+//
+// Most records can be of attachments that never were: while the agent is away, a
+// runtime deletes what it could not add, and tries again under another ID.
 package pending
 
 import (
@@ -269,4 +273,28 @@ func Settle(dir string, attachment Record, del func(Record) error) error {
 		return fmt.Errorf("make the pending deletion of %s good: %w", r, err)
 	}
 	return Remove(dir, attachment)
+}
+
+// SettleAll makes all pending deletions good, oldest first, with one sync for
+// all of them: after a kill in between, del is called again for some. The caller
+// keeps all other operations away meanwhile. Deletions that fail, and records
+// that cannot be read, stay and are named in the error.
+func SettleAll(dir string, del func(Record) error) error {
+	records, err := List(dir)
+	errs := []error{err}
+	settled := 0
+	for _, r := range records {
+		err := del(r)
+		if err == nil {
+			settled++
+			err = os.Remove(filepath.Join(dir, r.name()+suffix))
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("make the pending deletion of %s good: %w", r, err))
+		}
+	}
+	if settled > 0 {
+		errs = append(errs, syncDir(dir))
+	}
+	return errors.Join(errs...)
 }
