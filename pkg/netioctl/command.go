@@ -81,6 +81,7 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 3 "policy explain": denied.`,
 // group makes a command that only has others below it.
 func group(cmd *cobra.Command) *cobra.Command {
 	cmd.Args = cobra.ArbitraryArgs
+	cmd.SuggestionsMinimumDistance = 2
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return cmd.Help()

@@ -179,10 +179,17 @@ func (a *app) showExplanation(w io.Writer, src, dst place, req *dataplanev1.Expl
 	}
 	fmt.Fprintf(w, "%s -> %s, %s\n\n", called(src, t.GetSrc()), called(dst, t.GetDst()), what)
 	steps := newTable(right("STEP"), left("STAGE"), []column{{title: "VERDICT", paint: a.verdict}}, left("RULE", "WHY"))
-	for i, s := range res.GetSteps() {
-		// A stage that looked at several rules tells of each of them.
-		why := strings.ReplaceAll(s.GetDetail(), "; ", "\n")
-		steps.add(strconv.Itoa(i+1), s.GetStage(), s.GetVerdict(), s.GetRule(), why)
+	last := &dataplanev1.ExplainStep{}
+	for _, s := range res.GetSteps() {
+		if s.GetVerdict() == "drop" && last.GetVerdict() == "deny" && s.GetStage() == last.GetStage() {
+			continue // says once more what the rule has done
+		}
+		why := s.GetDetail()
+		if s.GetRule() != "" {
+			why = strings.ReplaceAll(why, "; ", "\n") // the rules that were looked at
+		}
+		steps.add(strconv.Itoa(len(steps.rows)+1), s.GetStage(), s.GetVerdict(), s.GetRule(), why)
+		last = s
 	}
 	if err := steps.write(w); err != nil {
 		return err

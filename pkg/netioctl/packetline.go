@@ -39,16 +39,24 @@ func packetLine(data []byte) string {
 	if len(data) == 0 {
 		return "no data"
 	}
-	first := layers.LayerTypeIPv4
-	if data[0]>>4 == 6 {
+	var first gopacket.LayerType
+	switch data[0] >> 4 {
+	case 4:
+		first = layers.LayerTypeIPv4
+	case 6:
 		first = layers.LayerTypeIPv6
+	default:
+		return fmt.Sprintf("not IP: % x", data[:min(len(data), 16)])
 	}
 	packet := gopacket.NewPacket(data, first, gopacket.DecodeOptions{NoCopy: true})
 	network := packet.NetworkLayer()
 	if network == nil {
-		return fmt.Sprintf("not IP: % x", data[:min(len(data), 16)])
+		return "IP, cut off"
 	}
 	src, dst := network.NetworkFlow().Endpoints()
+	if len(src.Raw()) == 0 || len(dst.Raw()) == 0 {
+		return "IP, cut off"
+	}
 	for _, l := range packet.Layers() {
 		switch l := l.(type) {
 		case *layers.TCP:

@@ -155,7 +155,7 @@ func closed(isolates bool, rules []*dataplanev1.Rule) string {
 	case len(rules) > 0:
 		return "open"
 	}
-	return ""
+	return "none"
 }
 
 func mode(p *dataplanev1.Policy) string {
