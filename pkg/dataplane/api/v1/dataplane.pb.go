@@ -2809,16 +2809,18 @@ func (x *MonitorRequest) GetFilter() *Filter {
 }
 
 type Event struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	TimeUnixNano  int64                  `protobuf:"varint,1,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"`
-	Verdict       string                 `protobuf:"bytes,2,opt,name=verdict,proto3" json:"verdict,omitempty"` // "allow", "deny", "audit", "drop"
-	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	Rule          string                 `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"`
-	Tuple         *Tuple                 `protobuf:"bytes,5,opt,name=tuple,proto3" json:"tuple,omitempty"`
-	InPort        string                 `protobuf:"bytes,6,opt,name=in_port,json=inPort,proto3" json:"in_port,omitempty"`
-	OutPort       string                 `protobuf:"bytes,7,opt,name=out_port,json=outPort,proto3" json:"out_port,omitempty"`
-	Length        uint32                 `protobuf:"varint,8,opt,name=length,proto3" json:"length,omitempty"`
-	Lost          uint64                 `protobuf:"varint,9,opt,name=lost,proto3" json:"lost,omitempty"` // events that this stream missed before this one
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	TimeUnixNano int64                  `protobuf:"varint,1,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"`
+	Verdict      string                 `protobuf:"bytes,2,opt,name=verdict,proto3" json:"verdict,omitempty"` // "allow", "deny", "audit", "drop"
+	Reason       string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Rule         string                 `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"`
+	Tuple        *Tuple                 `protobuf:"bytes,5,opt,name=tuple,proto3" json:"tuple,omitempty"`
+	InPort       string                 `protobuf:"bytes,6,opt,name=in_port,json=inPort,proto3" json:"in_port,omitempty"`
+	OutPort      string                 `protobuf:"bytes,7,opt,name=out_port,json=outPort,proto3" json:"out_port,omitempty"`
+	Length       uint32                 `protobuf:"varint,8,opt,name=length,proto3" json:"length,omitempty"`
+	// Events that this stream missed before this one. An event without a verdict
+	// tells only of that.
+	Lost          uint64 `protobuf:"varint,9,opt,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2969,12 +2971,14 @@ func (x *CaptureRequest) GetSnapLength() uint32 {
 }
 
 type CapturedPacket struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	TimeUnixNano  int64                  `protobuf:"varint,1,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"`
-	ToPort        bool                   `protobuf:"varint,2,opt,name=to_port,json=toPort,proto3" json:"to_port,omitempty"` // false: from the port
-	Length        uint32                 `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`               // on the wire
-	Data          []byte                 `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`                    // begins with the IP header
-	Lost          uint64                 `protobuf:"varint,5,opt,name=lost,proto3" json:"lost,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	TimeUnixNano int64                  `protobuf:"varint,1,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"`
+	ToPort       bool                   `protobuf:"varint,2,opt,name=to_port,json=toPort,proto3" json:"to_port,omitempty"` // false: from the port
+	Length       uint32                 `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`               // on the wire
+	Data         []byte                 `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`                    // begins with the IP header
+	// Packets that this stream missed before this one. One of length 0 tells only
+	// of that.
+	Lost          uint64 `protobuf:"varint,5,opt,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
