@@ -10,11 +10,13 @@ import (
 
 	"netio.dev/netio/pkg/dataplane/abi"
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
+	"netio.dev/netio/pkg/dataplane/forward/memdev"
 	"netio.dev/netio/pkg/dataplane/packet"
 )
 
-// fullSnapshot has two pods with a policy each that allows them to talk, NAT
-// rules that do not apply, and the host: all stages are on.
+// fullSnapshot has two pods with a policy each that allows them to talk, a
+// service in front of one of them, masquerade towards the world, and the host: all
+// stages are on.
 func fullSnapshot() *dataplanev1.Snapshot {
 	allow := func(name, set string) []*dataplanev1.Rule {
 		return []*dataplanev1.Rule{
@@ -24,10 +26,10 @@ func fullSnapshot() *dataplanev1.Snapshot {
 	}
 	return &dataplanev1.Snapshot{
 		Revision: 1,
-		Settings: &dataplanev1.Settings{Ipv4: "10.255.0.1", Ipv6: "fd00:ff::1", MaxConnectionsPerPort: 1 << 21},
+		Settings: &dataplanev1.Settings{Ipv4: "10.255.0.1", Ipv6: "fd00:ff::1", MaxConnections: 1 << 22, MaxConnectionsPerPort: 1 << 21},
 		Ports: []*dataplanev1.Port{
-			{Name: "a", Kind: dataplanev1.Port_POD, Ifname: "eth0", Addresses: []string{"10.0.0.1", "fd00::1"}, Policies: []string{"p"}},
-			{Name: "b", Kind: dataplanev1.Port_POD, Ifname: "eth0", Addresses: []string{"10.0.0.2", "fd00::2"}, Policies: []string{"p"}},
+			{Name: "a", Kind: dataplanev1.Port_POD, Ifname: "eth0", Netns: "/run/netns/a", Addresses: []string{"10.0.0.1", "fd00::1"}, Policies: []string{"p"}},
+			{Name: "b", Kind: dataplanev1.Port_POD, Ifname: "eth0", Netns: "/run/netns/b", Addresses: []string{"10.0.0.2", "fd00::2"}, Policies: []string{"p"}},
 			{Name: "host", Kind: dataplanev1.Port_HOST, Ifname: "netio0"},
 		},
 		Routes: []*dataplanev1.Route{{Prefix: "0.0.0.0/0", Port: "host"}, {Prefix: "::/0", Port: "host"}},
@@ -39,33 +41,38 @@ func fullSnapshot() *dataplanev1.Snapshot {
 			Name: "p", IsolatesIngress: true, IsolatesEgress: true,
 			Ingress: allow("in", "pods"), Egress: allow("out", "pods"),
 		}},
-		SourceNats:      []*dataplanev1.SourceNat{{Name: "masq", Source: "10.0.0.0/24", DestinationsExcept: []string{"10.0.0.0/8"}, Addresses: []string{"192.0.2.1"}}},
-		DestinationNats: []*dataplanev1.DestinationNat{{Name: "svc", Address: "10.96.0.1", Protocol: 17, Port: 80, Backends: []*dataplanev1.Backend{{Address: "10.0.0.2", Port: 8080}}}},
+		SourceNats: []*dataplanev1.SourceNat{{Name: "masq", Source: "10.0.0.0/24", DestinationsExcept: []string{"10.0.0.0/8"}, Addresses: []string{"192.0.2.1"}}},
+		DestinationNats: []*dataplanev1.DestinationNat{
+			{Name: "svc", Address: "10.96.0.1", Protocol: 17, Port: 80, Backends: []*dataplanev1.Backend{{Address: "10.0.0.2", Port: 8080}}},
+			{Name: "svc6", Address: "fd00:96::1", Protocol: 17, Port: 80, Backends: []*dataplanev1.Backend{{Address: "fd00::2", Port: 8080}}},
+		},
 	}
 }
 
-// testForwarder makes a forwarder on a memDevice; its worker is driven by hand.
-func testForwarder(tb testing.TB, snap *dataplanev1.Snapshot, nbufs uint32, conns int) (*memDevice, *Worker, *Forwarder) {
+// testForwarder makes a forwarder on a device of its own; its worker is driven by
+// hand.
+func testForwarder(tb testing.TB, snap *dataplanev1.Snapshot, cfg memdev.Config, conns int) (*memdev.Device, *Worker, *Forwarder) {
 	tb.Helper()
-	dev := newMemDevice(tb, nbufs)
+	dev := memdev.New(tb, cfg)
 	f, err := New(Options{Device: dev, MaxConnections: conns})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(f.Close)
-	w := f.workers[0]
 	f.apply(tb, snap)
-	return dev, w, f
+	return dev, f.workers[0], f
 }
 
-// apply applies a snapshot to a forwarder whose worker is driven by hand.
+// apply applies a snapshot to a forwarder whose workers are driven by hand.
 func (f *Forwarder) apply(tb testing.TB, snap *dataplanev1.Snapshot) []*dataplanev1.PortState {
 	tb.Helper()
 	states, err := f.Apply(tb.Context(), snap, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	f.workers[0].adopt(f.tables.Load())
+	for _, w := range f.workers {
+		w.adopt(f.tables.Load())
+	}
 	return states
 }
 
@@ -100,70 +107,85 @@ func udp6(b []byte, src, dst packet.Addr, sport, dport uint16, size int) []byte 
 	return b
 }
 
-const (
-	addrA = 10<<24 | 1
-	addrB = 10<<24 | 2
-)
+// load is a kind of traffic for loader: from pod a to pod b, or, with nat, to
+// the service whose backend b is.
+type load struct {
+	name    string
+	v6, nat bool
+}
+
+var loads = []load{{name: "ipv4"}, {name: "ipv6", v6: true}, {name: "ipv4-nat", nat: true}, {name: "ipv6-nat", v6: true, nat: true}}
 
 // BenchmarkForward measures the worker alone: from the InQ through the flow
 // lookup, with policy, connection tracking, NAT and counters on, to the OutQ.
 // Flows are hit in random order. ns/packet includes the rings.
 func BenchmarkForward(b *testing.B) {
-	for _, version := range []string{"ipv4", "ipv6"} {
+	for _, load := range loads {
 		for _, flows := range []uint32{1000, 65536, 1 << 20} {
-			b.Run(fmt.Sprintf("%s/flows=%d", version, flows), func(b *testing.B) { benchForward(b, version, flows) })
+			if load.nat && flows > 65536 {
+				continue // a client has no more ports
+			}
+			b.Run(fmt.Sprintf("%s/flows=%d", load.name, flows), func(b *testing.B) { benchForward(b, load, flows) })
 		}
 	}
 }
 
-// loader refills the InQ of a memDevice with packets of random flows, touching
-// as little as it can: ports and checksum of packets that lie ready.
+// loader refills the InQ of a device with packets of random flows, touching as
+// little as it can: the headers of packets that lie ready.
 type loader struct {
-	dev   *memDevice
-	flows uint32
-	v6    bool
-	x     uint32
-	ents  []uint32
+	load
+	dev       *memdev.Device
+	flows     uint32
+	x         uint32
+	idx, ents []uint32
+	header    [48]byte // of a packet as it is sent
 }
 
-func newLoader(dev *memDevice, v6 bool, flows uint32) *loader {
-	l := &loader{dev: dev, flows: flows, v6: v6, x: 1}
-	for i := range dev.area.NbufCount() {
-		b := dev.area.NbufBytes(i)[abi.NbufData:]
-		size := 64
-		if v6 {
-			udp6(b, packet.Addr{Hi: 0xfd00 << 48, Lo: 1}, packet.Addr{Hi: 0xfd00 << 48, Lo: 2}, 0, 0, size)
-		} else {
-			udp4(b, addrA, addrB, 0, 0, size)
-		}
-		*dev.area.Nbuf(i) = abi.Nbuf{IPort: 1, Off: abi.NbufData, Len: uint16(size), Total: uint32(size), Flags: abi.NbCsumPartial, CsumOffset: 6}
+const loadSize = 64 // bytes of a packet
+
+func newLoader(dev *memdev.Device, load load, flows uint32) *loader {
+	l := &loader{load: load, dev: dev, flows: flows, x: 1}
+	var first [loadSize]byte
+	switch {
+	case load.v6 && load.nat:
+		udp6(first[:], addr("fd00::1"), addr("fd00:96::1"), 0, 80, loadSize)
+	case load.v6:
+		udp6(first[:], addr("fd00::1"), addr("fd00::2"), 0, 0, loadSize)
+	case load.nat:
+		udp4(first[:], addr("10.0.0.1").V4(), addr("10.96.0.1").V4(), 0, 80, loadSize)
+	default:
+		udp4(first[:], addr("10.0.0.1").V4(), addr("10.0.0.2").V4(), 0, 0, loadSize)
+	}
+	copy(l.header[:], first[:])
+	for i := range dev.Area().NbufCount() {
+		copy(dev.Area().NbufBytes(i)[abi.NbufData:], first[:])
 	}
 	return l
 }
 
+// fill puts n packets of the flows that next names on the InQ.
 func (l *loader) fill(n int, next func() uint32) {
+	off, size := 20, 28
+	if l.v6 {
+		off, size = 40, 48
+	}
+	l.idx = l.dev.Alloc(l.idx[:0], n)
 	l.ents = l.ents[:0]
-	for range n {
-		i := l.dev.free[len(l.dev.free)-1]
-		l.dev.free = l.dev.free[:len(l.dev.free)-1]
-		flow := next()
-		b := l.dev.area.NbufBytes(i)[abi.NbufData:]
-		nb := l.dev.area.Nbuf(i)
-		nb.Flags, nb.EPort, nb.IPort = abi.NbCsumPartial, 0, 1
-		off := 20
-		if l.v6 {
-			off, b[7] = 40, 64
+	for _, i := range l.idx {
+		b := l.dev.Area().NbufBytes(i)[abi.NbufData:]
+		copy(b[:size], l.header[:size])
+		if flow := next(); l.nat {
+			binary.BigEndian.PutUint16(b[off:], uint16(flow))
 		} else {
-			// Undo the hop that the last turn took.
-			if b[8] != 64 {
-				b[8] = 64
-				binary.BigEndian.PutUint16(b[10:], binary.BigEndian.Uint16(b[10:])-0x100)
-			}
+			binary.BigEndian.PutUint32(b[off:], flow*2654435761)
 		}
-		binary.BigEndian.PutUint32(b[off:], flow*2654435761)
+		*l.dev.Area().Nbuf(i) = abi.Nbuf{
+			IPort: 1, Off: abi.NbufData, Len: loadSize, Total: loadSize,
+			Flags: abi.NbCsumPartial, CsumStart: uint16(off), CsumOffset: 6,
+		}
 		l.ents = append(l.ents, abi.Entry(abi.InRX, i))
 	}
-	l.dev.in.Publish(l.ents)
+	l.dev.Publish(0, l.ents...)
 }
 
 func (l *loader) random() uint32 {
@@ -171,26 +193,34 @@ func (l *loader) random() uint32 {
 	return uint32(uint64(l.x) * uint64(l.flows) >> 32)
 }
 
-func benchForward(b *testing.B, version string, flows uint32) {
-	dev, w, _ := testForwarder(b, fullSnapshot(), 1024, int(flows)+1024)
-	dev.keep = false
-	l := newLoader(dev, version == "ipv6", flows)
+// open makes all flows known.
+func (l *loader) open(tb testing.TB, w *Worker) {
+	tb.Helper()
 	seq := uint32(0)
-	for seq < flows {
-		l.fill(min(vectorSize, int(flows-seq)), func() uint32 { seq++; return seq - 1 })
-		if _, err := w.turn(); err != nil {
-			b.Fatal(err)
-		}
-		dev.serve()
+	for seq < l.flows {
+		l.fill(min(vectorSize, int(l.flows-seq)), func() uint32 { seq++; return seq - 1 })
+		turn(tb, w)
 	}
 	for range 2 { // what granted nbufs have pushed back
-		if _, err := w.turn(); err != nil {
-			b.Fatal(err)
-		}
+		turn(tb, w)
 	}
-	if w.conns.Len() != int(flows) {
-		b.Fatalf("%d connections, want %d", w.conns.Len(), flows)
+	if w.conns.Len() != int(l.flows) {
+		tb.Fatalf("%d connections, want %d", w.conns.Len(), l.flows)
 	}
+}
+
+func turn(tb testing.TB, w *Worker) int {
+	n, err := w.turn()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return n
+}
+
+func benchForward(b *testing.B, load load, flows uint32) {
+	dev, w, _ := testForwarder(b, fullSnapshot(), memdev.Config{Nbufs: 1024, Forget: true}, int(flows)+1024)
+	l := newLoader(dev, load, flows)
+	l.open(b, w)
 	slow := w.Stats.SlowPath
 	b.ReportAllocs()
 	// The clock is read around the turn alone: the benchmark's own timer would
