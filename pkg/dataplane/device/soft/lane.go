@@ -39,8 +39,8 @@ type lane struct {
 
 	// OutQ
 	out      ring.Reader
-	replay   bool // the entries are those of an owner that is dead
-	overlong bool // in the middle of a chain that was refused for its length
+	replay   bool   // the entries are those of an owner that is dead
+	overlong uint32 // action of a chain that was refused for its length, in its middle
 	ents     [txBatch]uint32
 	segs     [txBatch]segment
 	descs    [txBatch]txDesc

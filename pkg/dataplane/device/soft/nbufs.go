@@ -123,6 +123,7 @@ func (l *lane) unpark(chain []uint32, nb *abi.Nbuf, rec *nbufState) []uint32 {
 			for _, e := range chain[1:] {
 				l.nbufs.put(abi.Param(e))
 			}
+			chain[0] &^= abi.EntMore
 			return chain[:1]
 		}
 		chain[len(chain)-1] |= abi.EntMore

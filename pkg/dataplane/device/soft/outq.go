@@ -62,11 +62,15 @@ func (l *lane) accept(n int) int {
 		d := &l.descs[l.nd]
 		k := 1
 		ok := false
-		if l.overlong {
+		if l.overlong != 0 {
 			// The rest of a chain that was too long is refused as well.
-			l.overlong = e&abi.EntMore != 0
-			l.discardOne(abi.Action(e) != abi.OutTX, abi.Param(e))
-			i++
+			if abi.Action(e) == l.overlong {
+				l.discardOne(l.overlong == abi.OutClone, abi.Param(e))
+				i++
+			}
+			if e&abi.EntMore == 0 || abi.Action(e) != l.overlong {
+				l.overlong = 0
+			}
 			continue
 		}
 		switch action := abi.Action(e); action {
@@ -84,7 +88,9 @@ func (l *lane) accept(n int) int {
 			if l.ents[i+k-1]&abi.EntMore != 0 {
 				// Too long, or broken off by another action.
 				l.bad(1)
-				l.overlong = k == maxChain
+				if k == maxChain {
+					l.overlong = action
+				}
 				for _, e := range l.ents[i : i+k] {
 					l.discardOne(action == abi.OutClone, abi.Param(e))
 				}

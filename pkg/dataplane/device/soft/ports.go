@@ -271,7 +271,8 @@ func (d *Device) stop(p *port) {
 		if l == p.home {
 			unix.EpollCtl(l.epfd, unix.EPOLL_CTL_DEL, p.fd, nil)
 			l.forget(p)
-			atomic.StoreUint32(&p.sh.State, 0)
+			// Packets from it that are still about count against nobody.
+			*p.sh = abi.Port{Generation: p.st.generation, RxDrop: p.sh.RxDrop, TxDrop: p.sh.TxDrop}
 			l.post(abi.InPort, p.id)
 		}
 		l.mu.Unlock()

@@ -97,7 +97,7 @@ func (l *lane) replayOutQ() {
 			break
 		}
 	}
-	l.replay, l.overlong = false, false
+	l.replay, l.overlong = false, 0
 	pos := l.out.Pos()
 	wipe(l.d.area.OutQ(l.id), l.d.area.Header().OutqOrder, pos, pos)
 	l.dl.OutqStart = pos
