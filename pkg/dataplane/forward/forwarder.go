@@ -104,7 +104,7 @@ func newWorker(dev device.Device, lane int, tables *atomic.Pointer[config.Tables
 		lane: lane, dev: dev, area: area, self: h.Features&abi.FeatSelfService != 0,
 		in:    ring.NewReader(area.InQ(lane), h.InqOrder, &pl.InqHead, atomic.LoadUint32(&dl.InqStart)),
 		out:   ring.NewWriter(area.OutQ(lane), h.OutqOrder, &dl.OutqHead, &pl.OutqTail, atomic.LoadUint32(&dl.OutqStart)),
-		plane: pl, dlane: dl, next: tables, conns: conns, events: events, tap: tap, epoch: epochOffset(),
+		plane: pl, dlane: dl, next: tables, conns: conns, events: events, tap: tap, epoch: epochOffset(), clock: monotonic,
 		queue: make([]uint32, 0, 4*vectorSize), stock: make([]uint32, 0, 4*stockFill),
 	}
 	w.adopt(tables.Load())

@@ -123,6 +123,7 @@ func (w *Worker) event(e uint32) {
 		w.stock = append(w.stock, v)
 	case abi.InDenied:
 		w.asked = max(w.asked-int(v), 0)
+		w.wantAt = w.now + wantPause
 	case abi.InDrops:
 		w.Stats.DeviceDrops += uint64(v)
 		w.counters(0).Drops[ReasonDevice] += uint64(v)
@@ -279,9 +280,10 @@ func (w *Worker) account(p *pkt, c *conntrack.Conn, dir int) {
 func (w *Worker) send(p *pkt, port uint32) {
 	if b := p.data; b[0]>>4 == 4 {
 		b[8]--
-		// RFC 1624 for a decrement of the high byte of a word.
+		// RFC 1624 for a decrement of the high byte of a word: the sum grows by
+		// 0x100, and 0xffff stands for 0.
 		sum := uint32(binary.BigEndian.Uint16(b[10:])) + 0x100
-		binary.BigEndian.PutUint16(b[10:], uint16(sum+sum>>16))
+		binary.BigEndian.PutUint16(b[10:], uint16(sum+(sum+1)>>16))
 	} else {
 		b[7]--
 	}

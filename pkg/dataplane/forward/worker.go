@@ -25,6 +25,9 @@ const (
 	vectorSize = 256 // entries taken from the InQ at a time
 	stockLow   = 16  // granted nbufs below which more are asked for
 	stockFill  = 32
+	// wantPause is how long a device that has denied nbufs is left in peace: each
+	// answer is an entry, and would keep the worker awake.
+	wantPause = 10 * time.Millisecond
 
 	// spinLimit is how long a worker polls after its last packet before it
 	// sleeps, at most. Waking up costs some 30 us, so polling for that long
@@ -61,6 +64,8 @@ type Worker struct {
 	fragHdr  [60]byte
 	stock    []uint32 // granted, empty nbufs
 	asked    int
+	wantAt   time.Duration // when to ask for nbufs again
+	clock    func() time.Duration
 
 	ents  [vectorSize]uint32
 	carry int // entries of an unfinished chain at the front of ents
@@ -120,7 +125,7 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // tick reads the clock and does what is due.
 func (w *Worker) tick() {
-	w.now = monotonic()
+	w.now = w.clock()
 	w.ms = uint32(w.now / time.Millisecond)
 	if w.now-w.swept >= sweepEvery {
 		w.swept = w.now
@@ -149,10 +154,11 @@ func (w *Worker) turn() (int, error) {
 		w.Stats.Vectors++
 		w.plane.Heartbeat++
 		w.vector(w.carry + n)
-		if len(w.stock) < stockLow && w.asked == 0 {
-			w.asked = stockFill
-			w.queue = append(w.queue, abi.Entry(abi.OutWant, stockFill))
-		}
+		w.in.Release()
+	}
+	if len(w.stock) < stockLow && w.asked == 0 && w.now >= w.wantAt {
+		w.asked = stockFill
+		w.queue = append(w.queue, abi.Entry(abi.OutWant, stockFill))
 	}
 	return n, w.flush()
 }
@@ -164,7 +170,6 @@ func (w *Worker) flush() error {
 	if len(w.queue) > 0 {
 		sent = w.out.Publish(w.queue)
 		w.queue = w.queue[:copy(w.queue, w.queue[sent:])]
-		w.in.Release()
 	}
 	if !w.self {
 		if sent == 0 && len(w.queue) == 0 {
@@ -189,6 +194,8 @@ func (w *Worker) flush() error {
 // their packets come.
 func (w *Worker) adopt(t *config.Tables) {
 	w.tables, w.gen = t, t.Generation
-	w.conns.SetLimit(t.Settings.MaxConnectionsPerPort)
+	// The limit is a port's in all: each lane's table has its share.
+	lanes := int(w.area.Header().Lanes)
+	w.conns.SetLimit((t.Settings.MaxConnectionsPerPort + lanes - 1) / lanes)
 	w.timeouts = t.Settings.Timeouts
 }
