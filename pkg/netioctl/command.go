@@ -32,10 +32,12 @@ type app struct {
 	forwarderSocket string
 	agentSocket     string
 	timeout         time.Duration
+
+	completionTimeout time.Duration // how long the shell is kept waiting for names
 }
 
 func newApp(version string, out, errOut io.Writer) *app {
-	return &app{version: version, out: out, errOut: errOut, zone: time.Local, now: time.Now}
+	return &app{version: version, out: out, errOut: errOut, zone: time.Local, now: time.Now, completionTimeout: time.Second}
 }
 
 func (a *app) rootCommand() *cobra.Command {

@@ -6,16 +6,12 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	agentv1 "netio.dev/netio/pkg/agent/api/v1"
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 )
-
-// completionTimeout is how long the shell is kept waiting for names.
-const completionTimeout = time.Second
 
 // flagCompletion sets what completes a flag's value. It fails only for a flag
 // that is not there: a mistake in this program.
@@ -42,7 +38,7 @@ func first(f cobra.CompletionFunc) cobra.CompletionFunc {
 // names gives the names that begin with the word and are not among the
 // arguments yet. A daemon that does not answer has none.
 func (a *app) names(cmd *cobra.Command, args []string, word string, list func(context.Context) ([]string, error)) ([]cobra.Completion, cobra.ShellCompDirective) {
-	a.timeout = completionTimeout
+	a.timeout = a.completionTimeout
 	names, err := list(cmd.Context())
 	if err != nil {
 		cobra.CompDebugln(err.Error(), false)

@@ -83,6 +83,9 @@ func (d *daemon) connect() (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("passthrough:///"+d.name,
 		grpc.WithContextDialer(dial),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		// Captures are bulk data; a window of 64 KiB holds one packet.
+		grpc.WithInitialWindowSize(8<<20),
+		grpc.WithInitialConnWindowSize(16<<20),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)), // tens of thousands of ports
 		grpc.WithUnaryInterceptor(d.unary),
 		grpc.WithStreamInterceptor(d.stream),

@@ -77,6 +77,7 @@ type oddForwarder struct {
 func (f oddForwarder) ListDrops(ctx context.Context, _ *dataplanev1.ListDropsRequest) (*dataplanev1.ListDropsResponse, error) {
 	if f.err == nil {
 		<-ctx.Done() // hangs
+		return nil, ctx.Err()
 	}
 	return nil, f.err
 }

@@ -136,13 +136,13 @@ func (f *fakeForwarder) Explain(_ context.Context, req *dataplanev1.ExplainReque
 	}
 	if req.GetTuple().GetDstPort() == 8080 {
 		return &dataplanev1.ExplainResponse{Verdict: "allow", Steps: append(start,
-			&dataplanev1.ExplainStep{Stage: "ingress policy", Verdict: "allow", Rule: "default/web/spec.ingress[0]", Detail: "default/web/spec.ingress[0]: matches"},
+			&dataplanev1.ExplainStep{Stage: "ingress policy", Verdict: "allow", Rule: "default/web/spec.ingress[0]", Detail: "default/web/spec.ingress[0]: allow, matches"},
 		)}, nil
 	}
 	return &dataplanev1.ExplainResponse{Verdict: "deny", Steps: append(start,
 		&dataplanev1.ExplainStep{
 			Stage: "ingress policy", Verdict: "deny", Rule: "isolation by default/web",
-			Detail: "default/web/spec.ingress[0]: the port does not match; no rule allows it and default/web isolates",
+			Detail: "default/web/spec.ingress[0]: no match, TCP port 80 is not TCP port 8080 or ICMP type 8; isolation by default/web: deny, no rule allows it, and the policy isolates the pod",
 		},
 		&dataplanev1.ExplainStep{Stage: "ingress policy", Verdict: "drop", Detail: "a policy of the receiver forbids it; netioctl policy explain says which"},
 	)}, nil
@@ -257,6 +257,7 @@ func newBed(t *testing.T, fw *fakeForwarder, withAgent bool) *bed {
 	}
 	b.app = newApp("v0.1.0", &b.out, &b.errOut)
 	b.zone = time.UTC
+	b.completionTimeout = time.Minute // the machine may be busy
 	b.now = func() time.Time { return fakeNow }
 	return b
 }

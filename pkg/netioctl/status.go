@@ -112,19 +112,15 @@ func (a *app) showForwarder(st *dataplanev1.StatusResponse) error {
 	used := uint64(st.GetNbufs()) - min(uint64(st.GetNbufsFree()), uint64(st.GetNbufs()))
 	a.field("nbufs", fmt.Sprintf("%s of %s in use (%s)", count(used), count(uint64(st.GetNbufs())), percent(used, uint64(st.GetNbufs()))))
 	fmt.Fprintln(a.out)
-	t := newTable(right("LANE", "RX PKTS", "RX", "TX PKTS", "TX", "SLOW PATH", "PKTS/VECTOR", "SYSCALLS/1M PKTS", "SLEEPS", "COPIED", "BAD"))
+	t := newTable(right("LANE", "RX PKTS", "RX", "TX PKTS", "TX", "SLOW PATH", "PKTS/VECTOR", "SYSCALLS", "SLEEPS", "COPIED", "BAD"))
 	for _, l := range st.GetLanes() {
 		perVector := ""
 		if l.GetVectors() > 0 {
 			perVector = fmt.Sprintf("%.1f", float64(l.GetRxPackets())/float64(l.GetVectors()))
 		}
-		syscalls := ""
-		if l.GetRxPackets() > 0 {
-			syscalls = count(uint64(float64(l.GetSyscalls()) / float64(l.GetRxPackets()) * 1e6))
-		}
 		t.add(strconv.FormatUint(uint64(l.GetLane()), 10),
 			count(l.GetRxPackets()), size(l.GetRxBytes()), count(l.GetTxPackets()), size(l.GetTxBytes()),
-			count(l.GetSlowPath()), perVector, syscalls, count(l.GetSleeps()), size(l.GetPayloadCopied()), count(l.GetBadEntries()))
+			count(l.GetSlowPath()), perVector, count(l.GetSyscalls()), count(l.GetSleeps()), size(l.GetPayloadCopied()), count(l.GetBadEntries()))
 	}
 	return indent(a.out, t)
 }

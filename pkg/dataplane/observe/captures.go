@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	defaultCaptureRing = 4 << 20 // bytes per worker and session
+	defaultCaptureRing = 32 << 20 // bytes per session, all workers
 	minCaptureRing     = 256 << 10
 	defaultSessions    = 16
 )
@@ -28,7 +28,7 @@ type CapturesConfig struct {
 	// device for whole packets there. It must not call into Captures. nil: no call.
 	Need func(port uint32, bytes uint32) error
 
-	Ring     int // bytes between a worker and a session, rounded up to a power of two; 4 MiB
+	Ring     int // bytes between a worker and a session, rounded up to a power of two; 32 MiB shared out among the workers
 	Sessions int // at once; 16
 }
 
@@ -47,7 +47,7 @@ type Captures struct {
 // until a capture is opened.
 func NewCaptures(cfg CapturesConfig) *Captures {
 	cfg.Workers = max(cfg.Workers, 1)
-	cfg.Ring = roundUp(max(cmp.Or(cfg.Ring, defaultCaptureRing), minCaptureRing))
+	cfg.Ring = roundUp(max(cmp.Or(cfg.Ring, defaultCaptureRing/cfg.Workers), minCaptureRing))
 	cfg.Sessions = cmp.Or(cfg.Sessions, defaultSessions)
 	if cfg.Need == nil {
 		cfg.Need = func(uint32, uint32) error { return nil }

@@ -23,7 +23,7 @@ import (
 
 func newTestCaptures(change func(*CapturesConfig)) *Captures {
 	cfg := CapturesConfig{
-		Workers: 2,
+		Workers: 2, Ring: 1 << 20,
 		Port: func(name string) (uint32, bool) {
 			if len(name) != 2 || name[0] != 'p' {
 				return 0, false

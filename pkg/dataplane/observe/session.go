@@ -10,7 +10,7 @@ import (
 )
 
 // captureInterval is how long a session that has caught up leaves the rings
-// alone. 4 MiB in it are 16 Gbit/s.
+// alone. 32 MiB in it are 130 Gbit/s.
 const captureInterval = 2 * time.Millisecond
 
 // Session is one capture. Next belongs to one goroutine; Close may be called
