@@ -13,7 +13,9 @@ func antiSpoofing(w *Worker, f *flow) Reason {
 	if !f.sourceOK(f.orig.Src) {
 		return ReasonSpoofed
 	}
-	f.say(step{stage: "anti-spoofing", verdict: "pass", detail: "the source belongs to port " + f.in.Name})
+	if f.trace != nil {
+		f.trace(step{stage: "anti-spoofing", verdict: "pass", detail: "the source belongs to port " + f.in.Name})
+	}
 	return ReasonNone
 }
 

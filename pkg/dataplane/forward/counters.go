@@ -8,6 +8,8 @@ type PortCounters struct {
 	RxPackets, RxBytes uint64 // from the port
 	TxPackets, TxBytes uint64 // to the port
 	Drops              [ReasonCount]uint64
+
+	errors limiter // of ICMP errors to the port
 }
 
 // Stats of a worker. They belong to its goroutine.
@@ -21,7 +23,6 @@ type Stats struct {
 	SlowPath           uint64 // packets without a valid flow entry
 	DeviceDrops        uint64 // told by the device on the InQ
 	BadEntries         uint64 // InQ entries that made no sense
-	LogLost            uint64
 }
 
 // counters of a port, made on first use: a port that no configuration names

@@ -25,18 +25,15 @@ func (w *Worker) icmpError(p *pkt, info *packet.Info) Reason {
 		return ReasonUnrelatedICMP
 	}
 	c := w.conns.Conn(ref)
-	if c.Dirs[ref.Dir()].Gen != w.gen {
-		keep, r := w.revalidate(p, ref)
-		if r != ReasonNone {
-			return r
-		}
-		if !keep {
-			return ReasonUnrelatedICMP
-		}
+	switch keep, r := w.valid(p, ref); {
+	case r != ReasonNone:
+		return r
+	case !keep:
+		return ReasonUnrelatedICMP
 	}
 	back, quoted := &c.Dirs[ref.Dir()], &c.Dirs[ref.Other().Dir()]
-	if back.In != p.nb.IPort {
-		return ReasonSpoofed
+	if info.TotalLen > uint32(back.MTU) {
+		return ReasonTooBig // no honest one is: RFC 1812, RFC 4443 bound them
 	}
 	if back.Flags&conntrack.FlagNAT != 0 {
 		src := info.Src
@@ -67,41 +64,50 @@ func (w *Worker) unreachable(p *pkt, info *packet.Info, r Reason) {
 // be one, an nbuf is at hand, and the rate allows it (RFC 4443, section 2.4f).
 func (w *Worker) answer(p *pkt, info *packet.Info, kind packet.ErrorKind, arg uint32) {
 	from := w.tables.Settings.Router(info.Family)
-	if from == (packet.Addr{}) || !packet.MayAnswer(info) || len(w.stock) == 0 || !w.limiter.allow(w.now) {
+	port := w.tables.Port(p.nb.IPort)
+	if from == (packet.Addr{}) || port == nil || !packet.MayAnswer(info) || len(w.stock) == 0 || !w.counters(p.nb.IPort).errors.allow(w.now) {
 		return
 	}
-	idx := w.stock[len(w.stock)-1]
-	buf := w.area.NbufBytes(idx)[abi.NbufData:]
-	n := packet.BuildError(buf, kind, p.data, info, from, arg)
-	if n == 0 {
-		return
+	buf := w.blank()
+	if n := packet.BuildError(buf[:min(len(buf), port.MTU)], kind, p.data, info, from, arg); n != 0 {
+		w.originate(n, p.nb.IPort)
 	}
-	w.stock = w.stock[:len(w.stock)-1]
-	nb := w.area.Nbuf(idx)
-	*nb = abi.Nbuf{EPort: p.nb.IPort, Off: abi.NbufData, Len: uint16(n), Total: uint32(n), Flags: abi.NbDirty}
-	c := w.counters(p.nb.IPort)
-	c.TxPackets++
-	c.TxBytes += uint64(n)
-	w.queue = append(w.queue, abi.Entry(abi.OutTX, idx))
 }
 
-// limiter bounds the rate of ICMP errors: a token bucket.
+// blank is the room for a packet in the nbuf of the stock that originate sends
+// next; the stock must not be empty.
+func (w *Worker) blank() []byte {
+	return w.area.NbufBytes(w.stock[len(w.stock)-1])[abi.NbufData:]
+}
+
+// originate sends the n bytes that were written to blank.
+func (w *Worker) originate(n int, port uint32) {
+	idx := w.stock[len(w.stock)-1]
+	w.stock = w.stock[:len(w.stock)-1]
+	nb := w.area.Nbuf(idx)
+	*nb = abi.Nbuf{Off: abi.NbufData, Len: uint16(n), Total: uint32(n)}
+	w.own = pkt{nb: nb, data: w.area.NbufBytes(idx)[abi.NbufData : abi.NbufData+n], idx: idx, n: 1}
+	w.emit(&w.own, port)
+}
+
+// limiter bounds the rate of ICMP errors to a port: a token bucket that is full
+// at first.
 type limiter struct {
-	tokens float64
-	last   time.Duration
+	spent float64 // tokens that are missing
+	last  time.Duration
 }
 
 const (
-	icmpRate  = 1000 // per second and worker
-	icmpBurst = 100
+	icmpRate  = 200 // per second
+	icmpBurst = 50
 )
 
 func (l *limiter) allow(now time.Duration) bool {
-	l.tokens = min(icmpBurst, l.tokens+(now-l.last).Seconds()*icmpRate)
+	l.spent = max(0, l.spent-(now-l.last).Seconds()*icmpRate)
 	l.last = now
-	if l.tokens < 1 {
+	if l.spent > icmpBurst-1 {
 		return false
 	}
-	l.tokens--
+	l.spent++
 	return true
 }

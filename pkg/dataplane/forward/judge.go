@@ -27,7 +27,9 @@ type flow struct {
 	log   bool // a rule wants it reported
 	rule  rule // that decided last
 
-	trace func(step) // set by Explain
+	// trace is told of each step, for Explain; nil for packets. A stage looks
+	// before it puts words together: they cost memory.
+	trace func(step)
 }
 
 // rule names the rule that decided: its number in the ingress rules of the
@@ -35,18 +37,29 @@ type flow struct {
 type rule struct {
 	ingress bool
 	index   int32 // -1: none
+	// reply: it decided about the connection that the packet is an answer of, so
+	// that the packet's receiver is the connection's sender.
+	reply bool
 }
 
-const ruleIngress = 1 << 31
+var noRule = rule{index: -1}
+
+const (
+	ruleIngress = 1 << 31
+	ruleReply   = 1 << 30
+)
 
 // pack makes a word of it, as connections and records keep it; 0: none.
 func (r rule) pack() uint32 {
 	if r.index < 0 {
 		return 0
 	}
-	n := uint32(r.index+1) &^ ruleIngress
+	n := uint32(r.index+1) &^ (ruleIngress | ruleReply)
 	if r.ingress {
 		n |= ruleIngress
+	}
+	if r.reply {
+		n |= ruleReply
 	}
 	return n
 }
@@ -54,9 +67,12 @@ func (r rule) pack() uint32 {
 // RuleName is the name of a packed rule of a connection or packet between two
 // ports, "" for none.
 func RuleName(t *config.Tables, packed, in, out uint32) string {
-	n := int32(packed &^ ruleIngress)
+	n := int32(packed &^ (ruleIngress | ruleReply))
 	if n == 0 {
 		return ""
+	}
+	if packed&ruleReply != 0 {
+		in, out = out, in
 	}
 	if packed&ruleIngress != 0 {
 		if p := t.Port(out); p != nil && p.Ingress != nil {
@@ -95,19 +111,14 @@ var stages = [...]stage{
 // judge runs the stages.
 func (w *Worker) judge(f *flow) Reason {
 	f.out = f.orig
-	f.rule.index = -1
+	f.rule = noRule
 	for i := range stages {
 		if r := stages[i].run(w, f); r != ReasonNone {
-			f.say(step{stage: stages[i].name, verdict: "drop", detail: r.Description()})
+			if f.trace != nil {
+				f.trace(step{stage: stages[i].name, verdict: "drop", detail: r.Description()})
+			}
 			return r
 		}
 	}
 	return ReasonNone
-}
-
-// say tells Explain, if it listens.
-func (f *flow) say(s step) {
-	if f.trace != nil {
-		f.trace(s)
-	}
 }

@@ -32,21 +32,15 @@ func (w *Worker) oversize(p *pkt, info *packet.Info, ref conntrack.Ref) Reason {
 	}
 	packet.DecTTL(p.data, info)
 	r := packet.FragmentIPv4(p.data[:info.TotalLen], info, mtu, &w.fragHdr, func(hdr, data []byte) {
-		idx := w.stock[len(w.stock)-1]
-		w.stock = w.stock[:len(w.stock)-1]
-		buf := w.area.NbufBytes(idx)[abi.NbufData:]
+		buf := w.blank()
 		n := copy(buf, hdr)
 		n += copy(buf[n:], data)
-		*w.area.Nbuf(idx) = abi.Nbuf{EPort: d.Out, Off: abi.NbufData, Len: uint16(n), Total: uint32(n), Flags: abi.NbDirty}
-		w.queue = append(w.queue, abi.Entry(abi.OutTX, idx))
+		w.originate(n, d.Out)
 	})
 	if r != packet.OK {
 		return Reason(r)
 	}
 	w.account(p, c, ref.Dir())
-	out := w.counters(d.Out)
-	out.TxPackets++
-	out.TxBytes += uint64(info.TotalLen)
 	w.free(p)
 	return ReasonNone
 }

@@ -3,7 +3,9 @@
 package forward
 
 import (
+	"math"
 	"math/bits"
+	"slices"
 
 	"netio.dev/netio/pkg/dataplane/config"
 	"netio.dev/netio/pkg/dataplane/conntrack"
@@ -20,43 +22,47 @@ func destinationNAT(w *Worker, f *flow) Reason {
 	if len(n.Backends) == 0 {
 		return ReasonNoBackend
 	}
-	b := n.Backends[0]
-	if f.keep {
-		// A connection stays with its backend while the service has it.
-		for _, k := range n.Backends {
-			if k.Addr == f.kept.Dst && k.Port == f.kept.DstPort {
-				b = k
-				break
-			}
-		}
+	// A connection stays with its backend while the service has it.
+	if f.keep && slices.ContainsFunc(n.Backends, func(b config.Backend) bool { return b.Addr == f.kept.Dst && b.Port == f.kept.DstPort }) {
+		f.out.Dst, f.out.DstPort = f.kept.Dst, f.kept.DstPort
+	} else {
+		b := choose(n, f.orig)
+		f.out.Dst, f.out.DstPort = b.Addr, b.Port
 	}
-	if !f.keep || b.Addr != f.kept.Dst || b.Port != f.kept.DstPort {
-		b = choose(n, f.orig)
+	if f.trace != nil {
+		f.trace(step{stage: "destination NAT", verdict: "pass", rule: n.Name, detail: "to backend " + f.out.Dst.String()})
 	}
-	f.out.Dst, f.out.DstPort = b.Addr, b.Port
-	f.say(step{stage: "destination NAT", verdict: "pass", rule: n.Name, detail: "to backend " + b.Addr.String()})
 	return ReasonNone
 }
 
 // choose picks a backend by weighted rendezvous hashing: a backend that comes
 // or goes moves its own share of connections only. With affinity the client's
 // address alone decides.
-func choose(n *config.DestinationNAT, t packet.Tuple) config.Backend {
+func choose(n *config.DestinationNAT, t packet.Tuple) *config.Backend {
 	client := mix(t.Src.Hi, t.Src.Lo)
 	if !n.Affinity {
 		client = mix(client, uint64(t.SrcPort)<<16|uint64(t.DstPort))
 	}
-	best, at := uint64(0), 0
-	for i, b := range n.Backends {
-		// The largest of weight draws is what a backend of weight 1 would have
-		// with as many copies of itself.
-		for k := range max(b.Weight, 1) {
-			if h := mix(client, b.Addr.Hi^bits.RotateLeft64(b.Addr.Lo, 17)^uint64(b.Port)<<40^uint64(k)<<8); h >= best {
-				best, at = h, i
+	weighted := slices.ContainsFunc(n.Backends, func(b config.Backend) bool { return b.Weight != n.Backends[0].Weight })
+	best := &n.Backends[0]
+	most, score := uint64(0), math.Inf(-1)
+	for i := range n.Backends {
+		b := &n.Backends[i]
+		h := mix(client, b.Addr.Hi^bits.RotateLeft64(b.Addr.Lo, 17)^uint64(b.Port)<<40)
+		if !weighted {
+			if h >= most {
+				most, best = h, b
 			}
+			continue
+		}
+		// The largest of k draws from (0, 1) is distributed as the k-th root of one:
+		// compare log(u)/k.
+		u := (float64(h>>11) + 0.5) / (1 << 53)
+		if s := math.Log(u) / float64(b.Weight); s > score {
+			score, best = s, b
 		}
 	}
-	return n.Backends[at]
+	return best
 }
 
 func mix(a, b uint64) uint64 {
@@ -67,40 +73,50 @@ func mix(a, b uint64) uint64 {
 // natTries is how many source ports of an address are tried for a connection.
 const natTries = 128
 
+// Source ports for a connection that is translated without a rule.
+const (
+	ownFirstPort = 1024
+	ownLastPort  = 65535
+)
+
 // sourceNAT gives a connection that leaves by a port a source address, and a
 // source port that no other connection to the same destination has.
 func sourceNAT(w *Worker, f *flow) Reason {
-	n := f.tables.SourceNAT(f.orig.Src, f.out.Dst, f.toID)
-	if n == nil {
+	if n := f.tables.SourceNAT(f.orig.Src, f.out.Dst, f.toID); n != nil {
+		return w.translateSource(f, n.Name, n.Addresses, n.FirstPort, n.LastPort)
+	}
+	if f.toID == f.inID && f.dnat != nil && f.in.Pod {
 		// A pod that reaches itself through a service must not see its own
 		// address as the source, or it would answer itself directly.
-		if f.toID == f.inID && f.dnat != nil && f.in.Pod {
-			return w.translateSource(f, hairpin(f))
-		}
+		service := [1]packet.Addr{f.orig.Dst}
+		return w.translateSource(f, "hairpin", service[:], ownFirstPort, ownLastPort)
+	}
+	if f.keep && f.kept.Src == f.orig.Src {
+		f.out.SrcPort = f.kept.SrcPort // see keepApart
+	}
+	return ReasonNone
+}
+
+// keepApart gives a connection another source port: without, its answers
+// would look like those of a connection that is there already. That happens when a
+// client uses the same port for a service's address and for its backend's.
+func (w *Worker) keepApart(f *flow) Reason {
+	own := [1]packet.Addr{f.out.Src}
+	return w.translateSource(f, "keep apart", own[:], ownFirstPort, ownLastPort)
+}
+
+func (w *Worker) translateSource(f *flow, name string, addresses []packet.Addr, first, last uint16) Reason {
+	if f.keep && slices.Contains(addresses, f.kept.Src) {
+		f.out.Src, f.out.SrcPort = f.kept.Src, f.kept.SrcPort
 		return ReasonNone
 	}
-	return w.translateSource(f, n)
-}
-
-// hairpin is the rule that hides a pod from itself behind the service address.
-func hairpin(f *flow) *config.SourceNAT {
-	return &config.SourceNAT{Name: "hairpin", Addresses: []packet.Addr{f.orig.Dst}, FirstPort: 1024, LastPort: 65535}
-}
-
-func (w *Worker) translateSource(f *flow, n *config.SourceNAT) Reason {
-	if f.keep && f.kept.Src != f.orig.Src {
-		for _, a := range n.Addresses {
-			if a == f.kept.Src {
-				f.out.Src, f.out.SrcPort = f.kept.Src, f.kept.SrcPort
-				return ReasonNone
-			}
-		}
-	}
 	h := mix(f.orig.Src.Hi, f.orig.Src.Lo)
-	for i := range n.Addresses {
-		f.out.Src = n.Addresses[(h+uint64(i))%uint64(len(n.Addresses))]
-		if w.freePort(f, n) {
-			f.say(step{stage: "source NAT", verdict: "pass", rule: n.Name, detail: "from " + f.out.Src.String()})
+	for i := range addresses {
+		f.out.Src = addresses[(h+uint64(i))%uint64(len(addresses))]
+		if w.freePort(f, first, last) {
+			if f.trace != nil {
+				f.trace(step{stage: "source NAT", verdict: "pass", rule: name, detail: "from " + f.out.Src.String()})
+			}
 			return ReasonNone
 		}
 	}
@@ -109,17 +125,17 @@ func (w *Worker) translateSource(f *flow, n *config.SourceNAT) Reason {
 
 // freePort looks for a source port (or ICMP identifier) that makes the answer's
 // tuple unique: the connection's own one, then from a place that differs by flow.
-func (w *Worker) freePort(f *flow, n *config.SourceNAT) bool {
+func (w *Worker) freePort(f *flow, first, last uint16) bool {
 	icmp := f.out.Proto == packet.ProtoICMP || f.out.Proto == packet.ProtoICMPv6
-	span := uint32(n.LastPort) - uint32(n.FirstPort) + 1
+	span := uint32(last) - uint32(first) + 1
 	start := uint32(mix(uint64(f.orig.SrcPort)<<16|uint64(f.orig.DstPort), f.orig.Src.Lo^f.orig.Dst.Lo)) % span
 	for try := range uint32(natTries) {
 		port := f.orig.SrcPort
 		switch {
 		case try > 0 && !icmp && !packet.HasPorts(f.out.Proto):
 			return false // nothing to choose from
-		case try > 0 || !icmp && packet.HasPorts(f.out.Proto) && (port < n.FirstPort || port > n.LastPort):
-			port = n.FirstPort + uint16((start+try)%span)
+		case try > 0 || !icmp && packet.HasPorts(f.out.Proto) && (port < first || port > last):
+			port = first + uint16((start+try)%span)
 		}
 		f.out.SrcPort = port
 		key := conntrack.MakeKey(f.out.Reply())

@@ -21,6 +21,7 @@ const (
 	ReasonUnrelatedICMP
 	ReasonFragmentOrder
 	ReasonFragmentFull
+	ReasonFragmentNAT
 	ReasonNoBackend
 	ReasonNoRoute
 	ReasonLoop
@@ -44,6 +45,7 @@ var reasons = [ReasonCount]struct{ name, description string }{
 	ReasonUnrelatedICMP: {"unrelated-icmp-error", "an ICMP error about a packet of no connection in the table"},
 	ReasonFragmentOrder: {"fragment-without-first", "a fragment came before, or without, the first one of its packet"},
 	ReasonFragmentFull:  {"fragment-table-full", "too many fragmented packets at a time; lower the sender's packet size to the path's MTU"},
+	ReasonFragmentNAT:   {"fragment-nat", "a fragmented SCTP packet cannot be given other ports, as its checksum covers what is not in the fragment; lower the sender's packet size"},
 	ReasonNoBackend:     {"no-backend", "the service address has no backend; look at the endpoints behind it"},
 	ReasonNoRoute:       {"no-route", "no route to the destination; look at netioctl ports and the configured routes"},
 	ReasonLoop:          {"loop", "the route leads back to the port that it came from"},

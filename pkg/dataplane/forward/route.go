@@ -15,6 +15,8 @@ func findRoute(w *Worker, f *flow) Reason {
 	if id == f.inID && f.dnat == nil {
 		return ReasonLoop
 	}
-	f.say(step{stage: "route", verdict: "pass", detail: "to port " + f.to.Name})
+	if f.trace != nil {
+		f.trace(step{stage: "route", verdict: "pass", detail: "to port " + f.to.Name})
+	}
 	return ReasonNone
 }

@@ -16,27 +16,25 @@ import (
 // a new configuration, what is not TCP or UDP, fragments, errors.
 func (w *Worker) slow(p *pkt) {
 	w.Stats.SlowPath++
-	info := &w.info
-	if r := packet.Parse(p.data, int(p.nb.Total), info); r != packet.OK {
-		w.discard(p, info, Reason(r))
-		return
+	info, f := &w.info, &w.flow
+	r := Reason(packet.Parse(p.data, int(p.nb.Total), info))
+	*f = flow{tables: w.tables, orig: info.Tuple, in: w.tables.Port(p.nb.IPort), inID: p.nb.IPort, rule: noRule}
+	switch {
+	case r != ReasonNone:
+	case f.in == nil:
+		r = ReasonUnknownPort
+	default:
+		r = w.route(p, info, f)
 	}
-	in := w.tables.Port(p.nb.IPort)
-	if in == nil {
-		w.discard(p, info, ReasonUnknownPort)
-		return
-	}
-	if r := w.route(p, info, in); r != ReasonNone {
+	if r != ReasonNone {
 		w.discard(p, info, r)
 	}
 }
 
 // route forwards a well-formed packet, or says why not.
-func (w *Worker) route(p *pkt, info *packet.Info, in *config.Port) Reason {
+func (w *Worker) route(p *pkt, info *packet.Info, f *flow) Reason {
 	// The source first: nobody gets an ICMP error, or a place in a table, by a
 	// packet from an address that is not its own.
-	f := &w.flow
-	*f = flow{tables: w.tables, orig: info.Tuple, in: in, inID: p.nb.IPort}
 	if r := antiSpoofing(w, f); r != ReasonNone {
 		return r
 	}
@@ -49,19 +47,18 @@ func (w *Worker) route(p *pkt, info *packet.Info, in *config.Port) Reason {
 		return w.laterFragment(p, info)
 	case info.IsICMPError:
 		return w.icmpError(p, info)
+	case w.isLocal(f) && !info.IsFragment: // nothing is put together here
+		return w.local(p, info, f)
 	}
 	ref, r := w.connection(p, info, f)
 	if r != ReasonNone {
 		return r
 	}
 	c := w.conns.Conn(ref)
-	if info.IsFragment && !w.frags.add(info, p.nb.IPort, ref, w.ms, w.tables.Settings.FragmentTimeout) {
-		return ReasonFragmentFull
-	}
-	if info.Proto == packet.ProtoTCP {
-		c.TCPUpdate(ref.Dir(), info.TCPFlags, &w.timeouts)
-	} else {
-		c.DatagramUpdate(ref.Dir(), &w.timeouts)
+	if info.IsFragment {
+		if r := w.firstFragment(p, info, ref); r != ReasonNone {
+			return r
+		}
 	}
 	if segmentSize(p, info) > uint32(c.Dirs[ref.Dir()].MTU) {
 		return w.oversize(p, info, ref)
@@ -81,58 +78,52 @@ func (w *Worker) deliver(p *pkt, info *packet.Info, c *conntrack.Conn, dir int) 
 }
 
 // connection finds the packet's connection and sees that it is valid under
-// the present tables, or makes a new one.
+// the present tables, or makes a new one. Its state follows the packet.
 func (w *Worker) connection(p *pkt, info *packet.Info, f *flow) (conntrack.Ref, Reason) {
 	key := conntrack.MakeKey(info.Tuple)
 	ref := w.conns.Lookup(&key)
-	if ref != conntrack.NoRef {
-		switch c := w.conns.Conn(ref); {
-		case info.Proto == packet.ProtoTCP && c.TCPReopens(info.TCPFlags):
-			w.conns.Delete(ref)
-		case c.Dirs[ref.Dir()].Gen == w.gen:
-			if c.Dirs[ref.Dir()].In != p.nb.IPort {
-				return ref, ReasonSpoofed
-			}
-			return ref, ReasonNone
-		default:
-			keep, r := w.revalidate(p, ref)
-			if r != ReasonNone {
-				return ref, r
-			}
-			if keep {
-				return ref, ReasonNone
-			}
-			w.conns.Delete(ref)
-		}
+	if ref == conntrack.NoRef {
+		return w.newConnection(p, info, f)
 	}
-	return w.newConnection(p, info, f)
+	c := w.conns.Conn(ref)
+	if info.Proto == packet.ProtoTCP && c.TCPReopens(info.TCPFlags) {
+		w.conns.Delete(ref)
+		return w.newConnection(p, info, f)
+	}
+	switch keep, r := w.valid(p, ref); {
+	case r != ReasonNone:
+		return ref, r
+	case !keep:
+		return w.newConnection(p, info, f)
+	}
+	if info.Proto == packet.ProtoTCP {
+		c.TCPUpdate(ref.Dir(), info.TCPFlags, &w.timeouts)
+	} else {
+		c.DatagramUpdate(ref.Dir(), &w.timeouts)
+	}
+	return ref, ReasonNone
 }
 
 // newConnection judges the first packet of a connection and, if it may pass,
 // enters the connection.
 func (w *Worker) newConnection(p *pkt, info *packet.Info, f *flow) (conntrack.Ref, Reason) {
-	switch info.Proto {
-	case packet.ProtoTCP:
-		if !conntrack.TCPOpens(info.TCPFlags) {
-			return conntrack.NoRef, ReasonNoConnection
-		}
-	case packet.ProtoICMP, packet.ProtoICMPv6:
-		if !info.IsICMPRequest() {
-			return conntrack.NoRef, ReasonNoConnection
-		}
+	if !opens(info.Tuple, info.TCPFlags) {
+		return conntrack.NoRef, ReasonNoConnection
 	}
 	if r := w.judge(f); r != ReasonNone {
 		w.unreachable(p, info, r)
 		return conntrack.NoRef, r
 	}
-	orig := conntrack.MakeKey(f.orig)
-	reply := conntrack.MakeKey(f.out.Reply())
-	ref, err := w.conns.Insert(&orig, &reply, f.inID, w.ms, w.timeouts.UDP)
+	ref, err := w.insert(f)
+	if errors.Is(err, conntrack.ErrClash) {
+		if r := w.keepApart(f); r != ReasonNone {
+			return ref, r
+		}
+		ref, err = w.insert(f)
+	}
 	switch {
 	case errors.Is(err, conntrack.ErrPortFull):
 		return ref, ReasonPortLimit
-	case errors.Is(err, conntrack.ErrClash):
-		return ref, ReasonNATExhausted
 	case err != nil:
 		return ref, ReasonTableFull
 	}
@@ -151,6 +142,23 @@ func (w *Worker) newConnection(p *pkt, info *packet.Info, f *flow) (conntrack.Re
 	return ref, ReasonNone
 }
 
+// opens tells whether a packet may be the first one of a connection. flags are
+// those of TCP.
+func opens(t packet.Tuple, flags uint8) bool {
+	switch t.Proto {
+	case packet.ProtoTCP:
+		return conntrack.TCPOpens(flags)
+	case packet.ProtoICMP, packet.ProtoICMPv6:
+		return t.IsICMPRequest()
+	}
+	return true
+}
+
+func (w *Worker) insert(f *flow) (conntrack.Ref, error) {
+	orig, reply := conntrack.MakeKey(f.orig), conntrack.MakeKey(f.out.Reply())
+	return w.conns.Insert(&orig, &reply, f.inID, w.ms, w.timeouts.UDP)
+}
+
 // settle writes what the stages have decided into a connection's flow entries.
 func (w *Worker) settle(c *conntrack.Conn, f *flow) {
 	nat := uint16(0)
@@ -163,37 +171,67 @@ func (w *Worker) settle(c *conntrack.Conn, f *flow) {
 	c.Rule = f.rule.pack()
 }
 
-// revalidate judges a connection of older tables anew. It returns whether it
-// goes on; if not, the packet may open a new one. A reason other than none
-// drops the packet, and the connection with it.
-func (w *Worker) revalidate(p *pkt, ref conntrack.Ref) (bool, Reason) {
+// valid sees that a connection holds under the present tables, and that the
+// packet comes from the port that this direction's packets come from. Without
+// keep the connection is gone: for a reason, or, with none, because what it
+// relied on is not there any more, and the packet may open another one.
+func (w *Worker) valid(p *pkt, ref conntrack.Ref) (keep bool, r Reason) {
 	c := w.conns.Conn(ref)
+	if c.Dirs[ref.Dir()].Gen != w.gen {
+		if keep, r := w.revalidate(c, ref); !keep {
+			w.conns.Delete(ref)
+			return false, r
+		}
+	}
+	if c.Dirs[ref.Dir()].In != p.nb.IPort {
+		return true, ReasonSpoofed
+	}
+	return true, ReasonNone
+}
+
+// revalidate judges a connection of older tables anew, by its first packet.
+func (w *Worker) revalidate(c *conntrack.Conn, ref conntrack.Ref) (keep bool, r Reason) {
 	f := &w.again
 	*f = flow{tables: w.tables, orig: c.Dirs[conntrack.Original].Tuple(), inID: c.Dirs[conntrack.Original].In}
-	if f.in = w.tables.Port(f.inID); f.in == nil {
-		return false, ReasonNone
+	// The sender may have another port now: the old one's number may even be
+	// somebody else's.
+	if f.in = w.tables.Port(f.inID); f.in == nil || !f.sourceOK(f.orig.Src) {
+		id, ok := senderOf(w.tables, f.orig.Src)
+		if !ok {
+			return false, ReasonNone
+		}
+		f.inID, f.in = id, w.tables.Port(id)
 	}
-	f.kept = c.Dirs[conntrack.Reply].Tuple().Reply()
-	f.keep = true
+	f.kept, f.keep = c.Dirs[conntrack.Reply].Tuple().Reply(), true
 	if r := w.judge(f); r != ReasonNone {
-		w.conns.Delete(ref)
+		// For the report, which is about the packet.
+		w.flow.rule, w.flow.toID = f.rule, f.toID
+		if ref.Dir() == conntrack.Reply {
+			w.flow.rule.reply, w.flow.toID = true, f.inID
+		}
 		return false, r
 	}
 	if f.out != f.kept {
 		return false, ReasonNone // its service has moved
 	}
 	w.settle(c, f)
-	if c.Dirs[ref.Dir()].In != p.nb.IPort {
-		return false, ReasonNone
-	}
 	return true, ReasonNone
+}
+
+// senderOf is the port that packets from an address come from: its owner, or
+// where the route to it leads.
+func senderOf(t *config.Tables, src packet.Addr) (id uint32, ok bool) {
+	if id, ok = t.OwnerOf(src); !ok {
+		id, ok = t.Route(src)
+	}
+	return id, ok && t.Port(id) != nil
 }
 
 func mtuOf(port *config.Port) uint16 { return uint16(min(port.MTU, 0xffff)) }
 
 // segmentSize is the size on the wire of a packet's largest segment.
 func segmentSize(p *pkt, info *packet.Info) uint32 {
-	if p.nb.GSOType != abi.GSONone && p.nb.GSOSize > 0 {
+	if p.nb.GSOType != abi.GSONone && p.nb.GSOSize != 0 {
 		return uint32(info.HdrLen) + uint32(p.nb.GSOSize)
 	}
 	return info.TotalLen

@@ -201,7 +201,7 @@ func describe(t *config.Tables, c *conntrack.Conn, now uint32, match *observe.Ma
 	fl := &dataplanev1.Flow{
 		Original: protoTuple(ot), Reply: protoTuple(rt), State: c.State.String(),
 		Packets: c.Packets[0], Bytes: c.Bytes[0], ReplyPackets: c.Packets[1], ReplyBytes: c.Bytes[1],
-		IdleNano: int64(idle), ExpiresNano: int64(time.Duration(c.Timeout)*time.Millisecond - idle),
+		IdleNano: int64(idle), ExpiresNano: int64(max(0, time.Duration(c.Timeout)*time.Millisecond-idle)),
 	}
 	if p := t.Port(o.In); p != nil {
 		fl.InPort = p.Name
@@ -236,18 +236,7 @@ func (f *Forwarder) Explain(ctx context.Context, req *dataplanev1.ExplainRequest
 		fl := flow{tables: w.tables, orig: tuple, trace: func(s step) {
 			res.Steps = append(res.Steps, &dataplanev1.ExplainStep{Stage: s.stage, Verdict: s.verdict, Rule: s.rule, Detail: s.detail})
 		}}
-		in, ok := w.tables.OwnerOf(tuple.Src)
-		if !ok {
-			in, ok = w.tables.Route(tuple.Src)
-		}
-		if fl.in = w.tables.Port(in); !ok || fl.in == nil {
-			res.Verdict = "deny"
-			fl.say(step{stage: "ingress port", verdict: "drop", detail: "no port has the source " + tuple.Src.String() + ", and no route leads to it"})
-			return
-		}
-		fl.inID = in
-		fl.say(step{stage: "ingress port", verdict: "pass", detail: fl.in.Name})
-		if w.judge(&fl) != ReasonNone {
+		if !w.explain(&fl) {
 			res.Verdict = "deny"
 		}
 	})
@@ -255,6 +244,35 @@ func (f *Forwarder) Explain(ctx context.Context, req *dataplanev1.ExplainRequest
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
 	return res, nil
+}
+
+// explain judges what would be a flow's first packet, if it comes from the port
+// where packets from its source come from.
+func (w *Worker) explain(f *flow) bool {
+	in, ok := senderOf(f.tables, f.orig.Src)
+	if !ok {
+		f.trace(step{stage: "ingress port", verdict: "drop", detail: "no port has the source " + f.orig.Src.String() + ", and no route leads to it"})
+		return false
+	}
+	f.inID, f.in = in, f.tables.Port(in)
+	f.trace(step{stage: "ingress port", verdict: "pass", detail: f.in.Name})
+	switch {
+	case !opens(f.orig, packet.TCPSyn):
+		f.trace(step{stage: "connection", verdict: "drop", detail: ReasonNoConnection.Description()})
+		return false
+	case w.isLocal(f):
+		f.out = f.orig
+		if r := antiSpoofing(w, f); r != ReasonNone {
+			f.trace(step{stage: "anti-spoofing", verdict: "drop", detail: r.Description()})
+			return false
+		}
+		if r := egressPolicy(w, f); r != ReasonNone {
+			return false
+		}
+		f.trace(step{stage: "router", verdict: "allow", detail: "the router answers it itself"})
+		return true
+	}
+	return w.judge(f) == ReasonNone
 }
 
 var (

@@ -215,7 +215,7 @@ func (w *Worker) prepare(p *pkt) {
 	}
 	p.l4 = uint16(l4)
 	p.size = p.nb.Total
-	if p.nb.GSOType != abi.GSONone {
+	if p.nb.GSOType != abi.GSONone && p.nb.GSOSize != 0 {
 		p.size = hdr + uint32(p.nb.GSOSize)
 	}
 	p.key.L4 = uint64(bits.RotateLeft32(ports, 16)) | uint64(p.proto)<<32

@@ -29,10 +29,13 @@ const (
 	// answer is an entry, and would keep the worker awake.
 	wantPause = 10 * time.Millisecond
 
-	// spinLimit is how long a worker polls after its last packet before it
-	// sleeps, at most. Waking up costs some 30 us, so polling for that long
-	// at most doubles what a packet after a pause costs.
-	spinLimit = 50 * time.Microsecond
+	// Adaptive polling. Waking up costs some 30 us, so a worker whose vectors
+	// have lately come less than busyGap apart polls for spinBusy before it
+	// sleeps; with pauses longer than that sleeping costs little time
+	// and saves the processor.
+	busyGap  = 100 * time.Microsecond
+	spinBusy = 200 * time.Microsecond
+	spinIdle = 10 * time.Microsecond
 	// sweepEvery paces the search for expired connections, on a busy and on
 	// a sleeping worker; a table is searched through in sweepTurns of them.
 	sweepEvery = 250 * time.Millisecond
@@ -60,7 +63,6 @@ type Worker struct {
 	conns    *conntrack.Table
 	timeouts conntrack.Timeouts
 	frags    fragments
-	limiter  limiter
 	fragHdr  [60]byte
 	stock    []uint32 // granted, empty nbufs
 	asked    int
@@ -76,6 +78,7 @@ type Worker struct {
 	ms      uint32        // the same for the connection table
 	swept   time.Duration
 	last    time.Duration // when the last packet came
+	gap     time.Duration // between vectors, on average
 	mail    mailbox
 	ports   []*PortCounters
 	Stats   Stats // belongs to Run's goroutine
@@ -87,6 +90,7 @@ type Worker struct {
 	info, natInfo packet.Info
 	inner         packet.Inner
 	flow, again   flow
+	own           pkt // that the router makes itself
 
 	events *observe.Worker
 	tap    *observe.Tap
@@ -112,7 +116,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 		w.Stats.Polls++
 		w.tick()
-		if w.now-w.last < spinLimit {
+		if w.now-w.last < w.spin() {
 			continue
 		}
 		w.Stats.Sleeps++
@@ -121,6 +125,21 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// spin is how long to poll after the last packet.
+func (w *Worker) spin() time.Duration {
+	if w.gap < busyGap {
+		return spinBusy
+	}
+	return spinIdle
+}
+
+// arrived notes the time of a vector and the pause before it, as a moving
+// average over eight of them. A long pause counts as ten short ones.
+func (w *Worker) arrived() {
+	w.gap += (min(w.now-w.last, 10*busyGap) - w.gap) / 8
+	w.last = w.now
 }
 
 // tick reads the clock and does what is due.
@@ -150,7 +169,7 @@ func (w *Worker) turn() (int, error) {
 	if n > 0 {
 		w.tapped = w.tap.Active()
 		w.tick()
-		w.last = w.now
+		w.arrived()
 		w.Stats.Vectors++
 		w.plane.Heartbeat++
 		w.vector(w.carry + n)
