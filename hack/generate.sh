@@ -20,7 +20,8 @@ GOBIN=$tools go install google.golang.org/protobuf/cmd/protoc-gen-go \
 # generate, in the working directory.
 generate() {
 	find pkg -name '*.proto' | sort | while read -r proto; do
-		PATH=$tools:$PATH protoc -I. --go_out=. --go_opt=paths=source_relative \
+		# The flag: protoc before 3.15 knows optional fields only so.
+		PATH=$tools:$PATH protoc -I. --experimental_allow_proto3_optional --go_out=. --go_opt=paths=source_relative \
 			--go-grpc_out=. --go-grpc_opt=paths=source_relative "$proto"
 	done
 	if [ -d api/v1alpha1 ]; then
