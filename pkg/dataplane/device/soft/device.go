@@ -69,10 +69,10 @@ func (d *Device) Kick(lane int) error {
 	return nil
 }
 
-// SyscallCount is the number of system calls that the lane has made for packets.
+// SyscallCount is the number of system calls that the lane has made for packets,
+// as of its last Kick. It may be called from any goroutine.
 func (d *Device) SyscallCount(lane int) uint64 {
-	l := d.lanes[lane]
-	return l.reads.Load() + l.writes.Load() + l.epolls.Load()
+	return d.lanes[lane].callsSeen.Load()
 }
 
 // end makes all later calls fail with err and waits until no lane is in the

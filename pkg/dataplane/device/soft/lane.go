@@ -45,6 +45,7 @@ type lane struct {
 	segs     [txBatch]segment
 	descs    [txBatch]txDesc
 	nd       int
+	merged   merged
 	iov      [maxChain + 3]iovec
 
 	// InQ
@@ -68,7 +69,8 @@ type lane struct {
 	nbufs pool
 	slots pool
 
-	reads, writes, epolls atomic.Uint64
+	calls     uint64        // system calls so far
+	callsSeen atomic.Uint64 // the same, for others
 }
 
 // nbuf is the memory of nbuf i, which has been checked.
@@ -84,7 +86,5 @@ func (l *lane) service() {
 	if l.events.pending.Load() {
 		l.publishEvents()
 	}
+	l.callsSeen.Store(l.calls)
 }
-
-// count adds to a counter that only this lane writes and that others read.
-func count(c *atomic.Uint64, n uint64) { c.Store(c.Load() + n) }

@@ -222,7 +222,21 @@ func (l *lane) discardOne(clone bool, idx uint32) {
 // other use, so that a take-over never replays an entry whose nbuf has a new
 // meaning.
 func (l *lane) act(start uint32) {
+	alone := 0 // descriptors before it are sent one by one
 	for i := 0; i < l.nd; i++ {
+		if i >= alone {
+			n, hdr := l.run(i)
+			if n > 1 && l.sendRun(i, n, hdr) {
+				for _, d := range l.descs[i : i+n] {
+					d.port.dequeue(l, d.total)
+					l.ls.outqHead = start + uint32(d.first) + 1
+					l.free(l.segs[d.first].idx)
+				}
+				i += n - 1
+				continue
+			}
+			alone = i + n // refused together, or not of a kind
+		}
 		d := &l.descs[i]
 		done := start + uint32(d.first) + uint32(d.n)
 		switch d.action {
@@ -261,7 +275,7 @@ func (l *lane) send(d *txDesc) {
 	if inline {
 		*(*vnetHdr)(unsafe.Add(nb, int(first.off)-vnetLen)) = d.vnet
 	}
-	count(&l.writes, 1)
+	l.calls++
 	if inline && d.n == 1 && d.slot == 0 {
 		n, errno = rawWrite(p.fd, unsafe.Add(nb, int(first.off)-vnetLen), uintptr(want))
 	} else {

@@ -84,7 +84,7 @@ func (l *lane) receive(p *port, room int) int {
 		nb := l.nbuf(idx)
 		l.iov[0] = iovec{unsafe.Add(nb, abi.NbufData-vnetLen), vnetLen + abi.NbufRoom}
 		l.iov[1] = iovec{l.d.st.slot(slot), slotSize}
-		count(&l.reads, 1)
+		l.calls++
 		n, errno := rawReadv(p.fd, &l.iov[0], 2)
 		if errno != 0 || n <= vnetLen {
 			l.nbufs.put(idx)
@@ -211,7 +211,7 @@ func (l *lane) receiveWhole(p *port, room int) int {
 		for j, idx := range l.chain[1:] {
 			l.iov[j+1] = iovec{unsafe.Add(l.nbuf(idx), abi.NbufData), abi.NbufRoom}
 		}
-		count(&l.reads, 1)
+		l.calls++
 		n, errno := rawReadv(p.fd, &l.iov[0], chainNbufs)
 		if errno != 0 || n <= vnetLen {
 			for _, idx := range l.chain {
