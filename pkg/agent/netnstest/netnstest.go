@@ -44,23 +44,41 @@ func Make(path string) error {
 	}
 	f.Close()
 	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		done <- func() error {
-			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-				return fmt.Errorf("unshare: %w", err)
-			}
-			if err := unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
-				return fmt.Errorf("bind: %w", err)
-			}
-			lo, err := netlink.LinkByName("lo")
-			if err != nil {
-				return err
-			}
-			return netlink.LinkSetUp(lo)
-		}()
-	}()
-	return <-done
+	thread := 0
+	go onThrowawayThread(done, func() error {
+		thread = unix.Gettid()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("unshare: %w", err)
+		}
+		if err := unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("bind: %w", err)
+		}
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetUp(lo)
+	})
+	err = <-done
+	for unix.Tgkill(unix.Getpid(), thread, 0) == nil {
+		runtime.Gosched() // it ends at once; a test may look for threads that strayed
+	}
+	return err
+}
+
+// onThrowawayThread runs f on a thread that ends with it. The main thread never
+// ends, so f goes elsewhere while that one is held.
+func onThrowawayThread(done chan<- error, f func() error) {
+	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	if unix.Gettid() == unix.Getpid() {
+		inner := make(chan error)
+		go onThrowawayThread(inner, f)
+		err := <-inner
+		runtime.UnlockOSThread()
+		done <- err
+		return
+	}
+	done <- f()
 }
 
 // Remove removes what Make made. What is gone already is no error.
