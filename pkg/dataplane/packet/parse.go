@@ -260,7 +260,7 @@ func walkExtHeaders(b []byte, length int, info *Info) Reason {
 	}
 }
 
-// tinyOr is what it means that the packet ends before its headers do.
+// tinyOr is what it means that a packet ends before its headers do.
 func tinyOr(info *Info, r Reason) Reason {
 	if info.MoreFrags {
 		return TinyFragment

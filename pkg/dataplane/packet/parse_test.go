@@ -217,6 +217,7 @@ func TestParseRefuses(t *testing.T) {
 		"fragment not a multiple of 8":   {raw(ProtoUDP, 0x2002, 15), BadFragment},
 		"empty fragment":                 {raw(ProtoUDP, 2, 0), BadFragment},
 		"fragment beyond 65535":          {raw(ProtoUDP, 0x1fff, 16), BadFragment},
+		"fragment whose whole would be":  {raw(ProtoUDP, 0x1ffc, 16), BadFragment},
 		"mapped source":                  {spec{src: "::ffff:10.0.0.1", dst: b6, proto: ProtoUDP}.v6().bytes(), BadAddress},
 		"mapped destination":             {spec{src: a6, dst: "::ffff:10.0.0.1", proto: ProtoUDP}.v6().bytes(), BadAddress},
 		"hop-by-hop not first":           {ext(protoDestOpts, protoHopByHop, 0, 0, 0, 0, 0, 0, 0, ProtoUDP, 0, 0, 0, 0, 0, 0, 0), BadExtHeader},

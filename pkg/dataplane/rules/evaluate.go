@@ -55,7 +55,7 @@ func (l *List) Evaluate(peer packet.Addr, proto uint8, port uint16, typ, code ui
 	return v
 }
 
-// decide gives the verdict of the enforced policies, or of all of them.
+// decide gives the verdict of the enforced policies alone or, with audited, of all.
 func (l *List) decide(q *query, audited bool) Verdict {
 	log := false
 	for i := 0; i < len(l.rules); {

@@ -95,10 +95,8 @@ func (s *Server) Apply(ctx context.Context, req *dataplanev1.ApplyRequest) (*dat
 	case *dataplanev1.ApplyRequest_Delta:
 		var err error
 		next, err = config.Merge(s.Forwarder.Snapshot(), change.Delta)
-		if errors.Is(err, config.ErrRevision) {
-			return nil, status.Error(codes.Aborted, err.Error())
-		} else if err != nil {
-			return nil, status.Error(codes.InvalidArgument, err.Error())
+		if err != nil {
+			return nil, config.Status(err)
 		}
 		named = map[string]bool{}
 		for _, p := range change.Delta.GetPorts() {
@@ -110,7 +108,7 @@ func (s *Server) Apply(ctx context.Context, req *dataplanev1.ApplyRequest) (*dat
 	if next == nil {
 		return nil, status.Error(codes.InvalidArgument, "the request's snapshot is empty; send the configuration")
 	}
-	if err := config.Validate(next); err != nil {
+	if err := config.ValidateUpdate(s.Forwarder.Snapshot(), next); err != nil {
 		return nil, config.Status(err)
 	}
 	if err := immutable(s.Forwarder.Snapshot(), next); err != nil {
