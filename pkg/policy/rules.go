@@ -25,9 +25,10 @@ const (
 	protocolSCTP   = 132
 )
 
-// Name is the name in the tables of a NetIOPolicy object.
+// Name is the name in the tables of a NetIOPolicy object: shop/web. Objects of
+// other kinds are to have their kind in front, which no namespace looks like.
 func Name(namespace, name string) string {
-	return "NetIOPolicy/" + namespace + "/" + name
+	return namespace + "/" + name
 }
 
 // RuleName is the name in the tables of a rule: its own, or its place.

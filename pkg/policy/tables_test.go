@@ -179,10 +179,10 @@ ingress: [{action: Allow, from: [{cidr: 10.0.0.0/8}]}]
 	}
 	s.Endpoints[2].Labels = map[string]string{"app": "ghost"}
 	r = policy.Compile(s)
-	if len(r.Policies) != 1 || r.Policies[0].Name != "NetIOPolicy/shop/p0" || len(r.AddressSets) != 1 {
+	if len(r.Policies) != 1 || r.Policies[0].Name != "shop/p0" || len(r.AddressSets) != 1 {
 		t.Fatalf("one has the policy: %+v", r)
 	}
-	if got, ok := r.PoliciesOf("bare"); !ok || !slices.Equal(got, []string{"NetIOPolicy/shop/p0"}) {
+	if got, ok := r.PoliciesOf("bare"); !ok || !slices.Equal(got, []string{"shop/p0"}) {
 		t.Errorf("policies of the endpoint: %q, %v", got, ok)
 	}
 	if got, ok := r.PoliciesOf("bank-db"); ok {
@@ -242,7 +242,7 @@ func TestNotUnderstood(t *testing.T) {
 			allowAll := "\n---\n{podSelector: {}, ingress: [{action: Allow}], egress: [{action: Allow}]}"
 			s := scenarioState(t, test.spec+allowAll)
 			r := policy.Compile(s)
-			if len(r.Problems) != 1 || r.Problems[0].Policy != "NetIOPolicy/shop/p0" || !strings.Contains(r.Problems[0].Err.Error(), test.field) {
+			if len(r.Problems) != 1 || r.Problems[0].Policy != "shop/p0" || !strings.Contains(r.Problems[0].Err.Error(), test.field) {
 				t.Fatalf("problems %v, want one that names %s", r.Problems, test.field)
 			}
 			p := parsePacket(t, "world > db tcp/1")
