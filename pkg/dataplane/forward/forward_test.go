@@ -5,7 +5,6 @@ package forward
 import (
 	"testing"
 
-	"netio.dev/netio/pkg/dataplane/forward/memdev"
 	"netio.dev/netio/pkg/dataplane/packet"
 )
 
@@ -143,7 +142,7 @@ func TestHopChecksum(t *testing.T) {
 	s := udp("10.0.0.1", "10.0.0.2")
 	b.forward("a", s, "b")
 	for id := uint32(0); id < 1<<16; id += 256 {
-		var packets []memdev.Rx
+		var packets []received
 		for i := range uint32(256) {
 			packets = append(packets, b.rx("a", s.with(func(s *spec) { s.id = id + i })))
 		}

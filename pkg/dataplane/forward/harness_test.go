@@ -56,6 +56,15 @@ func podNet(change ...func(*dataplanev1.Snapshot)) *dataplanev1.Snapshot {
 	return s
 }
 
+// jumboNet is podNet with interfaces for packets of any size.
+func jumboNet(change ...func(*dataplanev1.Snapshot)) *dataplanev1.Snapshot {
+	return podNet(append(change, func(s *dataplanev1.Snapshot) {
+		for _, p := range s.Ports {
+			p.Mtu = 65535
+		}
+	})...)
+}
+
 // newBed makes a bed. At the test's end every nbuf must be where it belongs.
 func newBed(t *testing.T, snap *dataplanev1.Snapshot) *bed {
 	t.Helper()
@@ -121,17 +130,62 @@ func (b *bed) sleep(d time.Duration) {
 	b.settle()
 }
 
+// received is a packet that comes from a port.
+type received struct{ memdev.Rx }
+
+// in cuts it into nbufs of so many bytes.
+func (r received) in(room int) received { r.Room = room; return r }
+
+// parked leaves all but the first bytes with the device.
+func (r received) parked(first int) received { r.Park = first; return r }
+
+// gso makes it a packet of many segments.
+func (r received) gso(kind uint8, size int) received {
+	tune := r.Tune
+	r.Tune = func(nb *abi.Nbuf) {
+		tune(nb)
+		nb.GSOType, nb.GSOSize, nb.HdrLen = kind, uint16(size), 77
+	}
+	return r
+}
+
 // rx makes a packet of s to be received from a port.
-func (b *bed) rx(from string, s spec) memdev.Rx {
+func (b *bed) rx(from string, s spec) received {
 	b.Helper()
-	return memdev.Rx{Port: b.port(from), Data: s.bytes(), Tune: s.tune}
+	return received{memdev.Rx{Port: b.port(from), Data: s.bytes(), Tune: s.tune}}
+}
+
+// fill writes a packet from a port into an nbuf.
+func (b *bed) fill(from string, idx uint32, data []byte) {
+	b.Helper()
+	area := b.dev.Area()
+	n := copy(area.NbufBytes(idx)[abi.NbufData:], data)
+	*area.Nbuf(idx) = abi.Nbuf{IPort: b.port(from), Off: abi.NbufData, Len: uint16(n), Total: uint32(n)}
+}
+
+// lay writes a packet into nbufs of so many bytes, for entries that the test makes.
+func (b *bed) lay(from string, data []byte, room int) (idx []uint32) {
+	b.Helper()
+	total := len(data)
+	for len(data) > 0 {
+		idx = b.dev.Alloc(idx, 1)
+		x := idx[len(idx)-1]
+		b.fill(from, x, data[:min(room, len(data))])
+		b.dev.Area().Nbuf(x).Total = uint32(total)
+		data = data[min(room, len(data)):]
+	}
+	return idx
 }
 
 // receive lets packets in and returns what comes out.
-func (b *bed) receive(packets ...memdev.Rx) []memdev.Packet {
+func (b *bed) receive(packets ...received) []memdev.Packet {
 	b.Helper()
 	before := b.total()
-	b.dev.Receive(packets...)
+	rx := make([]memdev.Rx, len(packets))
+	for i, p := range packets {
+		rx[i] = p.Rx
+	}
+	b.dev.Receive(rx...)
 	b.settle()
 	after := b.total()
 	if got := after.RxPackets - before.RxPackets; got != uint64(len(packets)) {
@@ -231,7 +285,7 @@ func (b *bed) refuse(from string, s spec, want Reason, answer spec) {
 
 // dropped lets a packet in, wants it dropped for a reason, and returns what came
 // out all the same.
-func (b *bed) dropped(rx memdev.Rx, want Reason) []memdev.Packet {
+func (b *bed) dropped(rx received, want Reason) []memdev.Packet {
 	b.Helper()
 	before := b.total()
 	at := b.w.counters(rx.Port).Drops[want]

@@ -11,13 +11,9 @@ import (
 	"netio.dev/netio/pkg/dataplane/packet"
 )
 
-const (
-	// chunk is how many packets go through the passes together: enough to
-	// overlap their cache misses, few enough to stay in the first-level cache.
-	chunk = 32
-	// chainMax bounds a packet's entries: 64 KiB in nbufs, and one to spare.
-	chainMax = (65536+abi.NbufRoom-1)/abi.NbufRoom + 1
-)
+// chunk is how many packets go through the passes together: enough to overlap
+// their cache misses, few enough to stay in the first-level cache.
+const chunk = 32
 
 // pkt is a packet of the vector as the passes know it.
 type pkt struct {
@@ -44,41 +40,44 @@ func (w *Worker) vector(n int) {
 	np, i := 0, 0
 entries:
 	for i < n {
-		e := w.ents[i]
-		end := i + 1
-		for last := e; last&abi.EntMore != 0; end++ {
-			if end == n {
-				if n-i < chainMax {
-					break entries
-				}
-				break
-			}
-			last = w.ents[end]
-		}
+		e, end := w.ents[i], i+1
 		switch abi.Action(e) {
 		case abi.InRX, abi.InFetched:
+			if e&abi.EntMore != 0 || w.overlong {
+				var ok bool
+				if end, ok = w.chain(i, n); end == 0 {
+					break entries
+				} else if !ok {
+					break
+				}
+			}
 			p := &w.pkts[np]
 			p.first, p.n = uint16(i), uint16(end-i)
 			if w.open(p, abi.Param(e)) {
-				np++
+				if np++; np == chunk {
+					w.forward(w.pkts[:])
+					np = 0
+				}
 			}
 		default:
+			w.overlong = false
 			w.event(e)
 		}
 		i = end
 	}
-
-	for lo := 0; lo < np; lo += chunk {
-		ps := w.pkts[lo:min(lo+chunk, np)]
-		for i := range ps {
-			w.prepare(&ps[i])
-		}
-		w.preload(ps)
-		for i := range ps {
-			w.handle(&ps[i])
-		}
-	}
+	w.forward(w.pkts[:np])
 	w.carry = copy(w.ents[:], w.ents[i:n])
+}
+
+// forward takes up to a chunk of packets through the passes.
+func (w *Worker) forward(ps []pkt) {
+	for i := range ps {
+		w.prepare(&ps[i])
+	}
+	w.preload(ps)
+	for i := range ps {
+		w.handle(&ps[i])
+	}
 }
 
 // prefetch loads the first cache line of the nbufs' headers and packets. In a
@@ -149,7 +148,7 @@ func (w *Worker) open(p *pkt, idx uint32) bool {
 	}
 	nb := w.area.Nbuf(idx)
 	off, n := uint32(nb.Off), uint32(nb.Len)
-	if off < abi.NbufHdr || off+n > abi.NbufSize || p.n > chainMax {
+	if off < abi.NbufHdr || off+n > abi.NbufSize {
 		w.Stats.BadEntries++
 		w.free(p)
 		return false
@@ -324,8 +323,6 @@ func (w *Worker) drop(p *pkt, r Reason) {
 // free gives a packet's nbufs back.
 func (w *Worker) free(p *pkt) {
 	for _, e := range w.ents[p.first : p.first+p.n] {
-		if i := abi.Param(e); i < w.area.NbufCount() {
-			w.queue = append(w.queue, abi.Entry(abi.OutFree, i))
-		}
+		w.queue = append(w.queue, abi.Entry(abi.OutFree, abi.Param(e)))
 	}
 }

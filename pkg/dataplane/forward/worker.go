@@ -71,8 +71,10 @@ type Worker struct {
 
 	ents  [vectorSize]uint32
 	carry int // entries of an unfinished chain at the front of ents
-	pkts  [vectorSize]pkt
-	queue []uint32 // for the OutQ
+	// overlong: the chain whose entries come was too long and is being refused.
+	overlong bool
+	pkts     [chunk]pkt
+	queue    []uint32 // for the OutQ
 
 	now     time.Duration // CLOCK_MONOTONIC, once per vector
 	ms      uint32        // the same for the connection table
