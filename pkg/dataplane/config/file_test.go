@@ -3,7 +3,10 @@
 package config
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -125,15 +128,26 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add([]byte(fileMagic))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		s, err := decode(raw)
-		if err != nil {
-			if s != nil || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrFileVersion) {
-				t.Fatalf("%v, %v", s, err)
+		raw = bytes.Clone(raw)
+		load := func() {
+			s, err := decode(raw)
+			if err != nil {
+				if s != nil || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrFileVersion) {
+					t.Fatalf("%v, %v", s, err)
+				}
+				return
 			}
-			return
+			if Validate(s) == nil {
+				Build(s, nil, nil, 1)
+			}
 		}
-		if Validate(s) == nil {
-			Build(s, nil, nil, 1)
+		load()
+		if len(raw) >= fileHeader { // behind the header
+			copy(raw, fileMagic)
+			binary.BigEndian.PutUint32(raw[len(fileMagic):], fileVersion)
+			binary.BigEndian.PutUint64(raw[sumAt+4:], uint64(len(raw)-fileHeader))
+			binary.BigEndian.PutUint32(raw[sumAt:], crc32.Checksum(raw[sumAt+4:], castagnoli))
+			load()
 		}
 	})
 }

@@ -20,8 +20,13 @@ type Policy struct {
 
 // List is the merged rules of one direction of a port.
 type List struct {
-	rules []rule
-	sets  []*Set // that rules name, by rule.peers
+	// rules in the order in which they are tried, and what they refer to by
+	// ranges: Evaluate reads these three from front to back.
+	rules   []rule
+	matches []match
+	peers   []int32 // into sets
+	sets    []*Set
+	labels  []label // of the rules, for people
 	// audits: a policy in audit mode is among them.
 	audits bool
 	// Policies that close the direction, and that would if they were enforced;
@@ -29,19 +34,21 @@ type List struct {
 	closedBy, auditClosedBy string
 }
 
-// rule is a compiled rule. What Evaluate reads of every rule comes first.
+// rule is a compiled rule. No matches: every protocol.
 type rule struct {
-	action  dataplanev1.Action
-	audit   bool
-	log     bool
-	anyPeer bool
-	l4      []match // none: every protocol
-	peers   []int32 // into List.sets
-	next    int     // the first rule of the next tier
-	tier    uint32
-	prio    uint32
-	policy  string
-	name    string
+	match, matchEnd int32
+	peer, peerEnd   int32
+	next            int32 // the first rule of the next tier
+	action          uint8
+	audit           bool
+	log             bool
+	anyPeer         bool
+}
+
+// label is what a rule is called, and where it stands.
+type label struct {
+	policy, name string
+	tier         uint32
 }
 
 // match is a compiled L4Match.
@@ -52,14 +59,21 @@ type match struct {
 	first, last, mask uint16
 }
 
+// source is a rule and the policy that it comes from.
+type source struct {
+	*dataplanev1.Rule
+	policy *Policy
+}
+
 // Compile merges the policies' rules of a direction. It returns nil if the
 // direction is open: no rule, and nothing that isolates. A rule that names a
 // set that is not there matches no peer (config.Validate refuses that).
 func Compile(policies []Policy, ingress bool) *List {
 	l := &List{}
 	var by, auditBy []string
-	index := map[*Set]int32{}
-	for _, p := range policies {
+	var sources []source
+	for i := range policies {
+		p := &policies[i]
 		from, isolates := p.GetEgress(), p.GetIsolatesEgress()
 		if ingress {
 			from, isolates = p.GetIngress(), p.GetIsolatesIngress()
@@ -72,23 +86,56 @@ func Compile(policies []Policy, ingress bool) *List {
 			by = append(by, p.GetName())
 		}
 		for _, r := range from {
-			l.rules = append(l.rules, l.compile(p, r, index))
+			sources = append(sources, source{r, p})
 		}
 	}
-	if len(l.rules) == 0 && len(by)+len(auditBy) == 0 {
+	if len(sources) == 0 && len(by)+len(auditBy) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(l.rules, func(a, b rule) int {
-		return cmp.Or(cmp.Compare(a.tier, b.tier), cmp.Compare(a.prio, b.prio), cmp.Compare(rank(a.action), rank(b.action)))
+	l.closedBy, l.auditClosedBy = strings.Join(by, ", "), strings.Join(auditBy, ", ")
+	slices.SortStableFunc(sources, func(a, b source) int {
+		return cmp.Or(cmp.Compare(a.GetTier(), b.GetTier()), cmp.Compare(a.GetPriority(), b.GetPriority()), cmp.Compare(rank(a.GetAction()), rank(b.GetAction())))
 	})
+	l.compile(sources)
+	return l
+}
+
+// compile makes the rules, in the order in which they come.
+func (l *List) compile(sources []source) {
+	index := map[*Set]int32{}
+	l.rules = make([]rule, len(sources))
+	l.labels = make([]label, len(sources))
+	for i, s := range sources {
+		r := &l.rules[i]
+		r.action, r.audit, r.log, r.anyPeer = uint8(s.GetAction()), s.policy.GetAudit(), s.GetLog(), len(s.GetPeers()) == 0
+		r.peer = int32(len(l.peers))
+		for _, name := range s.GetPeers() {
+			set := s.policy.Sets[name]
+			if set == nil {
+				continue
+			}
+			n, ok := index[set]
+			if !ok {
+				n = int32(len(l.sets))
+				index[set] = n
+				l.sets = append(l.sets, set)
+			}
+			l.peers = append(l.peers, n)
+		}
+		r.peerEnd = int32(len(l.peers))
+		r.match = int32(len(l.matches))
+		for _, m := range s.GetL4() {
+			l.matches = append(l.matches, compileMatch(m))
+		}
+		r.matchEnd = int32(len(l.matches))
+		l.labels[i] = label{s.policy.GetName(), s.GetName(), s.GetTier()}
+	}
 	for i := len(l.rules) - 1; i >= 0; i-- {
-		l.rules[i].next = i + 1
-		if i+1 < len(l.rules) && l.rules[i+1].tier == l.rules[i].tier {
+		l.rules[i].next = int32(i + 1)
+		if i+1 < len(l.rules) && l.labels[i+1].tier == l.labels[i].tier {
 			l.rules[i].next = l.rules[i+1].next
 		}
 	}
-	l.closedBy, l.auditClosedBy = strings.Join(by, ", "), strings.Join(auditBy, ", ")
-	return l
 }
 
 // rank puts deny before allow, and both before pass.
@@ -100,30 +147,6 @@ func rank(a dataplanev1.Action) int {
 		return 1
 	}
 	return 2
-}
-
-func (l *List) compile(p Policy, r *dataplanev1.Rule, index map[*Set]int32) rule {
-	c := rule{
-		action: r.GetAction(), audit: p.GetAudit(), log: r.GetLog(), anyPeer: len(r.GetPeers()) == 0,
-		tier: r.GetTier(), prio: r.GetPriority(), policy: p.GetName(), name: r.GetName(),
-	}
-	for _, name := range r.GetPeers() {
-		set := p.Sets[name]
-		if set == nil {
-			continue
-		}
-		i, ok := index[set]
-		if !ok {
-			i = int32(len(l.sets))
-			index[set] = i
-			l.sets = append(l.sets, set)
-		}
-		c.peers = append(c.peers, i)
-	}
-	for _, m := range r.GetL4() {
-		c.l4 = append(c.l4, compileMatch(m))
-	}
-	return c
 }
 
 func compileMatch(m *dataplanev1.L4Match) match {

@@ -55,40 +55,47 @@ func (l *List) Evaluate(peer packet.Addr, proto uint8, port uint16, typ, code ui
 	return v
 }
 
+// Actions as rules have them.
+const (
+	actionAllow = uint8(dataplanev1.Action_ALLOW)
+	actionPass  = uint8(dataplanev1.Action_PASS)
+)
+
 // decide gives the verdict of the enforced policies alone or, with audited, of all.
 func (l *List) decide(q *query, audited bool) Verdict {
 	log := false
-	for i := 0; i < len(l.rules); {
+	for i := int32(0); i < int32(len(l.rules)); {
 		r := &l.rules[i]
-		if r.audit && !audited || !r.matchesL4(q) || !l.matchesPeer(r, q) {
+		if r.audit && !audited || !l.matchesL4(r, q) || !l.matchesPeer(r, q) {
 			i++
 			continue
 		}
 		log = log || r.log
 		switch r.action {
-		case dataplanev1.Action_ALLOW:
-			return Verdict{Allow: true, Log: log, Rule: int32(i)}
-		case dataplanev1.Action_PASS:
+		case actionAllow:
+			return Verdict{Allow: true, Log: log, Rule: i}
+		case actionPass:
 			i = r.next
 		default: // what is not understood closes
-			return Verdict{Log: log, Rule: int32(i)}
+			return Verdict{Log: log, Rule: i}
 		}
 	}
-	switch {
+	switch n := int32(len(l.rules)); {
 	case l.closedBy != "":
-		return Verdict{Log: log, Rule: int32(len(l.rules))}
+		return Verdict{Log: log, Rule: n}
 	case audited && l.auditClosedBy != "":
-		return Verdict{Log: log, Rule: int32(len(l.rules)) + 1}
+		return Verdict{Log: log, Rule: n + 1}
 	}
 	return Verdict{Allow: true, Log: log, Rule: -1}
 }
 
-func (r *rule) matchesL4(q *query) bool {
-	if len(r.l4) == 0 {
+func (l *List) matchesL4(r *rule, q *query) bool {
+	if r.match == r.matchEnd {
 		return true
 	}
-	for i := range r.l4 {
-		if r.l4[i].matches(q) {
+	list := l.matches[r.match:r.matchEnd]
+	for i := range list {
+		if list[i].matches(q) {
 			return true
 		}
 	}
@@ -109,7 +116,7 @@ func (l *List) matchesPeer(r *rule, q *query) bool {
 	if r.anyPeer {
 		return true
 	}
-	for _, i := range r.peers {
+	for _, i := range l.peers[r.peer:r.peerEnd] {
 		if l.ask(i, q) {
 			return true
 		}
@@ -137,7 +144,7 @@ func (l *List) ask(i int32, q *query) bool {
 func (l *List) RuleName(i int32) string {
 	switch n := int32(len(l.rules)); {
 	case i >= 0 && i < n:
-		return l.rules[i].policy + "/" + l.rules[i].name
+		return l.labels[i].policy + "/" + l.labels[i].name
 	case i == n && l.closedBy != "":
 		return "isolation by " + l.closedBy
 	case i == n+1 && l.auditClosedBy != "":

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 	"netio.dev/netio/pkg/dataplane/packet"
 )
 
@@ -44,7 +43,8 @@ func (l *List) trace(q *query, audited bool) (Verdict, []Step) {
 		steps = append(steps, Step{Rule: l.RuleName(int32(i)), Outcome: outcome, Detail: detail, Audit: audited})
 	}
 	v := Verdict{Rule: -1}
-	for i := 0; i < len(l.rules); {
+	n := len(l.rules)
+	for i := 0; i < n; {
 		r := &l.rules[i]
 		if r.audit && !audited {
 			say(i, "audit", "its policy is in audit mode and not enforced")
@@ -58,13 +58,13 @@ func (l *List) trace(q *query, audited bool) (Verdict, []Step) {
 		}
 		v.Log = v.Log || r.log
 		switch r.action {
-		case dataplanev1.Action_ALLOW:
+		case actionAllow:
 			say(i, "allow", "matches")
 			v.Allow, v.Rule = true, int32(i)
 			return v, steps
-		case dataplanev1.Action_PASS:
-			say(i, "pass", fmt.Sprintf("matches; the other rules of tier %d do not count", r.tier))
-			for i++; i < r.next; i++ {
+		case actionPass:
+			say(i, "pass", fmt.Sprintf("matches; the other rules of tier %d do not count", l.labels[i].tier))
+			for i++; i < int(r.next); i++ {
 				say(i, "skipped", "a rule before it has passed the packet to the next tier")
 			}
 		default:
@@ -73,7 +73,6 @@ func (l *List) trace(q *query, audited bool) (Verdict, []Step) {
 			return v, steps
 		}
 	}
-	n := len(l.rules)
 	switch {
 	case l.closedBy != "":
 		say(n, "deny", "no rule allows it, and the policy isolates the pod")
@@ -90,16 +89,16 @@ func (l *List) trace(q *query, audited bool) (Verdict, []Step) {
 
 // mismatch says why a rule does not match, "" if it does.
 func (l *List) mismatch(r *rule, q *query) string {
-	if !r.matchesL4(q) {
+	if !l.matchesL4(r, q) {
 		var want []string
-		for i := range r.l4 {
-			want = append(want, r.l4[i].String())
+		for _, m := range l.matches[r.match:r.matchEnd] {
+			want = append(want, m.String())
 		}
 		return fmt.Sprintf("%s is not %s", q.l4(), strings.Join(want, " or "))
 	}
 	if !l.matchesPeer(r, q) {
 		var want []string
-		for _, i := range r.peers {
+		for _, i := range l.peers[r.peer:r.peerEnd] {
 			s := l.sets[i]
 			if s.in.Contains(q.peer) {
 				want = append(want, s.name+" (it is excepted)")
