@@ -184,3 +184,17 @@ func invariants(t testing.TB, d *Device) {
 		}
 	}
 }
+
+func rawWrite2(fd int, b []byte) bool {
+	n, errno := rawWrite(fd, unsafe.Pointer(&b[0]), uintptr(len(b)))
+	return errno == 0 && n == len(b)
+}
+
+func rawRead2(fd int, b []byte) int {
+	iov := iovec{unsafe.Pointer(&b[0]), uintptr(len(b))}
+	n, errno := rawReadv(fd, &iov, 1)
+	if errno != 0 {
+		return 0
+	}
+	return n
+}

@@ -15,7 +15,9 @@ import (
 // a list of instructions of 8 bytes: write into a header, publish an entry, push a
 // packet, kick. No nbuf or slot may get lost or be in two places.
 func FuzzOutQ(f *testing.F) {
-	op := func(kind byte, rest ...byte) []byte { return append([]byte{kind}, append(rest, make([]byte, 7-len(rest))...)...) }
+	op := func(kind byte, rest ...byte) []byte {
+		return append([]byte{kind}, append(rest, make([]byte, 7-len(rest))...)...)
+	}
 	entry := func(action, param uint32) []byte {
 		b := op(1)
 		binary.LittleEndian.PutUint32(b[4:], abi.Entry(action, param))

@@ -58,32 +58,35 @@ func inNetns(ns *os.File, f func() error) error {
 // runtime's poller, which then woke up for each packet.
 func openTUN(ifname string) (fd int, uso bool, err error) {
 	fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return -1, false, fmt.Errorf("open /dev/net/tun: %w (load the tun module, or give the container the device)", err)
+	}
 	if err != nil {
-		if errors.Is(err, unix.ENOENT) {
-			return -1, false, fmt.Errorf("open /dev/net/tun: %w (load the tun module, or give the container the device)", err)
-		}
 		return -1, false, fmt.Errorf("open /dev/net/tun: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			unix.Close(fd)
-		}
-	}()
+	if uso, err = setUpTUN(fd, ifname); err != nil {
+		unix.Close(fd)
+		return -1, false, err
+	}
+	return fd, uso, nil
+}
+
+func setUpTUN(fd int, ifname string) (uso bool, err error) {
 	ifr, err := unix.NewIfreq(ifname)
 	if err != nil {
-		return -1, false, fmt.Errorf("interface name %q: %w", ifname, err)
+		return false, fmt.Errorf("interface name %q: %w", ifname, err)
 	}
 	ifr.SetUint16(tunFlags)
 	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr); err != nil {
-		return -1, false, fmt.Errorf("make TUN interface %s: %w", ifname, err)
+		return false, fmt.Errorf("make TUN interface %s: %w", ifname, err)
 	}
 	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, vnetLen); err != nil {
-		return -1, false, fmt.Errorf("set header size of %s: %w", ifname, err)
+		return false, fmt.Errorf("set header size of %s: %w", ifname, err)
 	}
 	if uso, err = setOffloads(fd); err != nil {
-		return -1, false, fmt.Errorf("set offloads of %s: %w", ifname, err)
+		return false, fmt.Errorf("set offloads of %s: %w", ifname, err)
 	}
-	return fd, uso, nil
+	return uso, nil
 }
 
 // setOffloads lets the kernel hand out and take unsegmented packets. UDP
