@@ -131,14 +131,23 @@ func (m Mistakes) Error() string {
 
 // Load reads the file. The error is Mistakes where the content is at fault.
 func Load(path string) (*Config, error) {
-	data, err := os.ReadFile(path)
+	data, err := Read(path)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("read config: %w; write one, for example:\n%s", err, Example)
-		}
-		return nil, fmt.Errorf("read config: %w", err)
+		return nil, err
 	}
 	return Parse(path, data)
+}
+
+// Read returns the file's content; its error says how to begin.
+func Read(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read config: %w; write one, for example:\n%s", err, Example)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read config: %w", err)
+	}
+	return data, nil
 }
 
 // Parse reads a configuration; file is its name in messages.

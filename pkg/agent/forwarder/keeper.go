@@ -82,7 +82,9 @@ type Keeper struct {
 	queue  []*request
 	closed bool
 	status Status
-	wake   chan struct{}
+	// taken is what the forwarder took last.
+	taken *dataplanev1.Snapshot
+	wake  chan struct{}
 
 	// What follows belongs to Run.
 	builder *desired.Builder
@@ -151,6 +153,14 @@ func (k *Keeper) Status() Status {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.status
+}
+
+// Taken is the configuration that the forwarder took last, nil if there is
+// none yet. It must not be changed.
+func (k *Keeper) Taken() *dataplanev1.Snapshot {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.taken
 }
 
 // Add carries an edit out that adds a port, and returns what the forwarder
