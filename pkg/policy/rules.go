@@ -173,7 +173,7 @@ func (t *ruleTranslator) rule(direction string, index int, namespace string, nam
 		t.fail(field+".action", fmt.Errorf("%q: expected Allow or Deny", action))
 	}
 
-	everyone := len(peers) == 0
+	everyone := false
 	for i := range peers {
 		set, err := peer(namespace, &peers[i])
 		if err != nil {
