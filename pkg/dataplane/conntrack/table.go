@@ -219,6 +219,16 @@ func (t *Table) Delete(r Ref) {
 	t.live--
 }
 
+// DeletePort forgets the oldest n connections that are charged to a port, and
+// returns how many there were.
+func (t *Table) DeletePort(port uint32, n int) int {
+	gone := 0
+	for ; gone < n && t.PortLen(port) > 0; gone++ {
+		t.Delete(Ref(t.ports[port].first << 1))
+	}
+	return gone
+}
+
 // Expired tells whether a connection has been idle for its timeout.
 func (c *Conn) Expired(now uint32) bool { return int32(now-c.Seen-c.Timeout) >= 0 }
 

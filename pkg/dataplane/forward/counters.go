@@ -50,9 +50,22 @@ func (w *Worker) newCounters(id uint32) *PortCounters {
 	return w.ports[id]
 }
 
-// forget drops a port's counters.
+// forgetAtATime bounds how long a removed port's connections hold up packets.
+const forgetAtATime = 1024
+
+// forget drops what there is of a port that has been removed: a port that gets
+// its number begins with nothing.
 func (w *Worker) forget(id uint32) {
 	if id < uint32(len(w.ports)) {
 		w.ports[id] = nil
+	}
+	w.forgetConns(id, w.conns.PortLen(id))
+}
+
+// forgetConns forgets the oldest n connections of a port, a part of them now.
+func (w *Worker) forgetConns(id uint32, n int) {
+	n -= w.conns.DeletePort(id, min(n, forgetAtATime))
+	if n > 0 {
+		w.mail.put(func() { w.forgetConns(id, n) })
 	}
 }

@@ -52,13 +52,16 @@ type Forwarder struct {
 	snap    *dataplanev1.Snapshot
 	gen     uint32
 	ids     map[string]uint32 // ports by name, as the device numbered them
+	// kept are the ports that the device had before this process, until a
+	// configuration says whether they are the ones that it means.
+	kept    map[string]device.PortConfig
 	history tableHistory
 }
 
 // New makes a forwarder without a configuration: it forwards nothing until
 // Apply. Ports that the device kept from an earlier process are known to it.
 func New(o Options) (*Forwarder, error) {
-	f := &Forwarder{dev: o.Device, log: o.Logger, ids: map[string]uint32{}, snap: &dataplanev1.Snapshot{}}
+	f := &Forwarder{dev: o.Device, log: o.Logger, ids: map[string]uint32{}, kept: map[string]device.PortConfig{}, snap: &dataplanev1.Snapshot{}}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
 	}
@@ -68,6 +71,7 @@ func New(o Options) (*Forwarder, error) {
 	}
 	for _, p := range ports {
 		f.ids[p.Name] = uint32(p.ID)
+		f.kept[p.Name] = p.PortConfig
 	}
 	f.store(config.Build(f.snap, f.ids, nil, 0))
 
@@ -177,110 +181,6 @@ func (f *Forwarder) Snapshot() *dataplanev1.Snapshot {
 func (f *Forwarder) store(t *config.Tables) {
 	f.history.add(t)
 	f.tables.Store(t)
-}
-
-// Apply puts a whole, valid configuration in force. Ports that it does not name are
-// removed, new ones made. It returns the state of the ports in named, or of
-// all for nil. When a port in named cannot be made, nothing has changed; others
-// that cannot be made are reported in their state and tried again by the next
-// Apply. Before Run it takes effect with the first packet.
-func (f *Forwarder) Apply(ctx context.Context, s *dataplanev1.Snapshot, named map[string]bool) ([]*dataplanev1.PortState, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-
-	made, failed, err := f.makePorts(s, named)
-	if err != nil {
-		return nil, err
-	}
-	f.gen++
-	f.store(config.Build(s, f.ids, f.tables.Load(), f.gen))
-	f.snap = s
-	// Once every worker has turned its loop nobody sends to what is removed next.
-	if f.started.Load() {
-		if err := f.each(ctx, func(*Worker) {}); err != nil && !errors.Is(err, errStopped) {
-			return nil, err
-		}
-	}
-	f.removePorts(s)
-	return f.portStates(s, named, made, failed), nil
-}
-
-// makePorts makes the ports that s has and the device has not.
-func (f *Forwarder) makePorts(s *dataplanev1.Snapshot, named map[string]bool) (made []string, failed map[string]error, err error) {
-	failed = map[string]error{}
-	for _, p := range s.Ports {
-		if _, ok := f.ids[p.Name]; ok {
-			continue
-		}
-		info, err := f.dev.AddPort(device.PortConfig{
-			Name: p.Name, IfName: p.Ifname, NetNS: p.Netns,
-			MTU: int(cmp.Or(p.Mtu, 1500)), Quota: int(p.NbufQuota),
-		})
-		switch {
-		case err == nil:
-			f.ids[p.Name] = uint32(info.ID)
-			made = append(made, p.Name)
-		case named[p.Name]:
-			for _, name := range made {
-				f.removePort(name)
-			}
-			return nil, nil, fmt.Errorf("make port %s: %w", p.Name, err)
-		default:
-			f.log.Error("make port", "port", p.Name, "error", err)
-			failed[p.Name] = err
-		}
-	}
-	return made, failed, nil
-}
-
-func (f *Forwarder) removePorts(s *dataplanev1.Snapshot) {
-	wanted := make(map[string]bool, len(s.Ports))
-	for _, p := range s.Ports {
-		wanted[p.Name] = true
-	}
-	for name := range f.ids {
-		if !wanted[name] {
-			f.removePort(name)
-		}
-	}
-}
-
-func (f *Forwarder) removePort(name string) {
-	id := f.ids[name]
-	if err := f.dev.RemovePort(device.PortID(id)); err != nil && !errors.Is(err, device.ErrNoPort) {
-		f.log.Error("remove port", "port", name, "id", id, "error", err)
-		return // tried again by the next Apply
-	}
-	delete(f.ids, name)
-	f.Captures.PortGone(id)
-	for _, w := range f.workers {
-		// The counters of a number's next port begin at zero.
-		_ = w.mail.put(func() { w.forget(id) })
-	}
-}
-
-func (f *Forwarder) portStates(s *dataplanev1.Snapshot, named map[string]bool, made []string, failed map[string]error) []*dataplanev1.PortState {
-	var states []*dataplanev1.PortState
-	infos := map[string]device.PortInfo{}
-	if ports, err := f.dev.Ports(); err == nil {
-		for _, p := range ports {
-			infos[p.Name] = p
-		}
-	}
-	for _, p := range s.Ports {
-		if named != nil && !named[p.Name] {
-			continue
-		}
-		st := &dataplanev1.PortState{Name: p.Name, Id: f.ids[p.Name]}
-		if info, ok := infos[p.Name]; ok {
-			st.Ifindex, st.Up = int32(info.IfIndex), info.Up
-		}
-		if err := failed[p.Name]; err != nil {
-			st.Error = err.Error()
-		}
-		states = append(states, st)
-	}
-	return states
 }
 
 // tableHistory keeps the last tables, for the names in records that are a few

@@ -4,6 +4,7 @@ package forward
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"netio.dev/netio/pkg/dataplane/abi"
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 	"netio.dev/netio/pkg/dataplane/config"
+	"netio.dev/netio/pkg/dataplane/conntrack"
 	"netio.dev/netio/pkg/dataplane/forward/memdev"
 	"netio.dev/netio/pkg/dataplane/packet"
 )
@@ -80,6 +82,7 @@ func newBedOn(t *testing.T, snap *dataplanev1.Snapshot, cfg memdev.Config, conns
 	b.w.tick()
 	b.settle() // asks for the stock of empty nbufs
 	t.Cleanup(func() {
+		b.settle()
 		b.dev.CheckNoLeak(b.w.stock)
 		if len(b.w.queue) != 0 || b.w.carry != 0 {
 			t.Errorf("%d entries are left for the OutQ, %d are carried over", len(b.w.queue), b.w.carry)
@@ -99,7 +102,9 @@ func checkValid(t testing.TB, snap *dataplanev1.Snapshot) {
 func (b *bed) apply(snap *dataplanev1.Snapshot) []*dataplanev1.PortState {
 	b.Helper()
 	checkValid(b, snap)
-	return b.f.apply(b, snap)
+	states := b.f.apply(b, snap)
+	turn(b, b.w) // forgets what is of removed ports
+	return states
 }
 
 // port is the number of a port.
@@ -115,7 +120,10 @@ func (b *bed) port(name string) uint32 {
 // settle turns the worker's loop until nothing is left to do.
 func (b *bed) settle() {
 	b.Helper()
-	for turn(b, b.w) > 0 {
+	for idle := 0; idle < 2; idle++ { // one turn may ask for what the next one gets
+		if turn(b, b.w) > 0 {
+			idle = 0
+		}
 	}
 }
 
@@ -379,4 +387,32 @@ func tcp(src, dst string, flags uint8) spec {
 // udp is a UDP packet from port 40000 to port 53.
 func udp(src, dst string) spec {
 	return spec{src: src, dst: dst, sport: 40000, dport: 53, size: 20}
+}
+
+// connOf is a copy of a packet's connection.
+func (b *bed) connOf(s spec) conntrack.Conn {
+	b.Helper()
+	var info packet.Info
+	data := s.bytes()
+	if r := packet.Parse(data, len(data), &info); r != packet.OK {
+		b.Fatalf("parse: %s", r)
+	}
+	key := conntrack.MakeKey(info.Tuple)
+	ref := b.w.conns.Lookup(&key)
+	if ref == conntrack.NoRef {
+		b.Fatal("the packet has no connection")
+	}
+	return *b.w.conns.Conn(ref)
+}
+
+// services has a service whose only backend is pod b, for UDP and TCP.
+func services(s *dataplanev1.Snapshot) {
+	for _, proto := range []uint32{packet.ProtoUDP, packet.ProtoTCP} {
+		for address, backend := range map[string]string{"10.96.0.1": "10.0.0.2", "fd00:96::1": "fd00::2"} {
+			s.DestinationNats = append(s.DestinationNats, &dataplanev1.DestinationNat{
+				Name: fmt.Sprintf("svc-%s-%d", address, proto), Address: address, Protocol: proto, Port: 80,
+				Backends: []*dataplanev1.Backend{{Address: backend, Port: 8080}},
+			})
+		}
+	}
 }

@@ -92,6 +92,9 @@ func (w *Worker) connection(p *pkt, info *packet.Info, f *flow) (conntrack.Ref, 
 	}
 	switch keep, r := w.valid(p, ref); {
 	case r != ReasonNone:
+		if ref.Dir() == conntrack.Original {
+			w.unreachable(p, info, r)
+		}
 		return ref, r
 	case !keep:
 		return w.newConnection(p, info, f)

@@ -113,7 +113,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("lane %d: %w", w.lane, err)
 		}
-		if n > 0 {
+		if n > 0 || w.mail.pending.Load() {
 			continue
 		}
 		w.Stats.Polls++
