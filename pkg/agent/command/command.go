@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package command is the command line of netio-agent.
+package command
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"netio.dev/netio/pkg/agent/standalone"
+)
+
+// Defaults of the flags.
+const (
+	defaultConfig    = "/etc/netio/agent.yaml"
+	defaultManifests = "/etc/netio/manifests"
+)
+
+// New is the root command; others become its subcommands.
+func New(version string, others ...*cobra.Command) *cobra.Command {
+	o := standalone.Options{Version: version}
+	var isStandalone bool
+	var log logFlags
+	root := &cobra.Command{
+		Use:   "netio-agent --standalone [--config FILE] [--manifests FOLDER]",
+		Short: "Wire containers to the NetIO forwarder and keep their network policies in force",
+		Long: `netio-agent wires containers to the NetIO forwarder and keeps their network
+policies in force.
+
+It gives containers their addresses, prepares the host (interface, routes,
+forwarding, masquerade), and tells the forwarder, a process of its own started by
+"netio-agent forward", what to do. Container runtimes reach it through the CNI
+plugin netio-cni. Stopping it leaves the network as it is.
+
+With --standalone it serves a single host with podman, nerdctl or plain
+containerd. Its configuration file needs nothing but the containers' prefixes:
+
+  podCIDRs: [10.244.0.0/24, fd00:10:244::/64]
+
+Network policies are NetIOPolicy objects in YAML files (*.yaml, *.yml) in the
+manifests folder. File and folder are read again when they change; a mistake
+there is shown by "netioctl status" and leaves the last good version in force.`,
+		Example: `  netio-agent forward &
+  netio-agent --standalone --config /etc/netio/agent.yaml --manifests /etc/netio/manifests
+  netioctl status`,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !isStandalone {
+				return errors.New("say --standalone: this version serves a single host (see netio-agent --help)")
+			}
+			if err := log.use(cmd.ErrOrStderr()); err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			return standalone.Run(ctx, o)
+		},
+	}
+	f := root.Flags()
+	f.BoolVar(&isStandalone, "standalone", false, "serve this host alone, without Kubernetes")
+	f.StringVar(&o.ConfigFile, "config", defaultConfig, "configuration `FILE` (YAML)")
+	f.StringVar(&o.ManifestDir, "manifests", defaultManifests, "`FOLDER` with NetIOPolicy objects (YAML files)")
+	log.add(root)
+	root.AddCommand(versionCommand(version), cleanupCommand())
+	root.AddCommand(others...)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	return root
+}
+
+func versionCommand(version string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "netio-agent", version)
+			return err
+		},
+	}
+}
+
+func cleanupCommand() *cobra.Command {
+	var o standalone.CleanupOptions
+	cmd := &cobra.Command{
+		Use:   "cleanup [--config FILE]",
+		Short: "Remove from the host what the agent has made there",
+		Long: `Remove from the host what the agent has made there: the host's interface with
+its addresses and routes, the nftables table "netio", and the CNI plugin and
+network if the agent has installed them (installCNI).
+
+Agent and forwarder must have been stopped, and no container may be attached.
+Forwarding stays turned on, since other programs may have come to rely on it;
+--restore-sysctls puts it back as it was before the agent first ran.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return standalone.Cleanup(o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.ConfigFile, "config", defaultConfig, "the agent's configuration `FILE`")
+	f.BoolVar(&o.Force, "force", false, "though containers are attached or the forwarder runs: cuts them off")
+	f.BoolVar(&o.State, "state", false, "also remove leases, attachments and the last good manifests from stateDir")
+	f.BoolVar(&o.Sysctls, "restore-sysctls", false, "also put forwarding and other sysctls back")
+	return cmd
+}
+
+// logFlags choose how the agent logs.
+type logFlags struct{ level, format string }
+
+func (l *logFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&l.level, "log-level", "info", "least `LEVEL` that is logged: debug, info, warn, error")
+	cmd.Flags().StringVar(&l.format, "log-format", "text", "`FORMAT` of the log on standard error: text, json")
+}
+
+// use makes the default logger what the flags say.
+func (l *logFlags) use(w io.Writer) error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.level)); err != nil {
+		return fmt.Errorf("--log-level: %q; expected debug, info, warn or error", l.level)
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch strings.ToLower(l.format) {
+	case "text":
+		slog.SetDefault(slog.New(slog.NewTextHandler(w, o)))
+	case "json":
+		slog.SetDefault(slog.New(slog.NewJSONHandler(w, o)))
+	default:
+		return fmt.Errorf("--log-format: %q; expected text or json", l.format)
+	}
+	return nil
+}
+
+// Main runs the command line and returns the exit code.
+func Main(version string, others ...*cobra.Command) int {
+	root := New(version, others...)
+	if err := root.Execute(); err != nil {
+		fmt.Fprintf(root.ErrOrStderr(), "netio-agent: %v\n", err)
+		return 1
+	}
+	return 0
+}

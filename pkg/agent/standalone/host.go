@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package standalone
+
+import (
+	"errors"
+	"net/netip"
+	"reflect"
+	"slices"
+
+	"netio.dev/netio/pkg/agent/desired"
+	"netio.dev/netio/pkg/agent/hostnet"
+	"netio.dev/netio/pkg/policy/manifest"
+)
+
+// initialState is what the forwarder is to have when the agent starts.
+func (a *agent) initialState(set manifest.Set) desired.State {
+	c := a.current()
+	s := desired.State{
+		Policies: set.Policies,
+		Node: desired.Node{
+			HostInterface: c.HostInterface, HostMTU: a.hostMTU, Routers: c.RouterAddresses, PodCIDRs: c.PodCIDRs,
+			HostAddresses: a.hostAddresses(), Connections: c.Connections,
+		},
+	}
+	a.mu.Lock()
+	a.addresses = s.Node.HostAddresses
+	a.mu.Unlock()
+	for _, p := range a.manager.List() {
+		s = s.With(p)
+	}
+	return s
+}
+
+// hostAddresses are what the entity "host" of policies means: also the
+// router's addresses while the host knet is not there yet.
+func (a *agent) hostAddresses() []netip.Addr {
+	list, err := a.host.Addresses()
+	if err != nil {
+		a.problems.Report("host addresses", err)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.addresses
+	}
+	a.problems.Report("host addresses", nil)
+	list = append(list, a.current().RouterAddresses...)
+	slices.SortFunc(list, netip.Addr.Compare)
+	return slices.Compact(list)
+}
+
+// hostConfig is what the host's network is to be now.
+func (a *agent) hostConfig() hostnet.Config {
+	c := a.current()
+	h := hostnet.Config{
+		IfName: c.HostInterface, MTU: a.hostMTU, Routers: c.RouterAddresses, Pods: slices.Clone(c.PodCIDRs),
+		Masquerade: c.Masquerade, Except: c.MasqueradeExcept,
+	}
+	// Pods that run keep the addresses which they got from earlier podCIDRs.
+	for _, p := range a.manager.List() {
+		for _, ip := range p.Addresses {
+			_, routed := routerOf(c.RouterAddresses, ip)
+			if routed && !slices.ContainsFunc(c.PodCIDRs, func(p netip.Prefix) bool { return p.Contains(ip) }) {
+				h.Pods = append(h.Pods, netip.PrefixFrom(ip, ip.BitLen()))
+			}
+		}
+	}
+	return h
+}
+
+// wantHost tells what the host's network is to be, if that changed.
+func (a *agent) wantHost() {
+	c := a.hostConfig()
+	a.mu.Lock()
+	same := reflect.DeepEqual(c, a.hostWant)
+	a.hostWant = c
+	a.mu.Unlock()
+	if !same {
+		a.hostLoop.Want(c)
+	}
+}
+
+// routerOf is the router address of ip's family.
+func routerOf(routers []netip.Addr, ip netip.Addr) (netip.Addr, bool) {
+	i := slices.IndexFunc(routers, func(r netip.Addr) bool { return r.Is4() == ip.Is4() })
+	if i < 0 {
+		return netip.Addr{}, false
+	}
+	return routers[i], true
+}
+
+// hostDone is called after each pass over the host's network.
+func (a *agent) hostDone(err error) {
+	a.mu.Lock()
+	a.hostErr = err
+	known := a.addresses
+	a.mu.Unlock()
+	if errors.Is(err, hostnet.ErrNoInterface) && !a.keeper.Status().InForce {
+		err = nil // the forwarder is away, which is reported already
+	}
+	a.problems.Replace("host network", lines("host network", err)...)
+	a.wantHost() // pods may have gone that had addresses of earlier podCIDRs
+
+	if now := a.hostAddresses(); !slices.Equal(now, known) {
+		a.mu.Lock()
+		a.addresses = now
+		a.mu.Unlock()
+		a.refused("host addresses", a.keeper.Change(func(s desired.State) desired.State {
+			s.Node.HostAddresses = now
+			return s
+		}))
+	}
+}
