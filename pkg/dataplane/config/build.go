@@ -126,15 +126,19 @@ func (p *Port) join(g *group) {
 }
 
 func (p *Port) hostRoutes() []route.Entry {
-	value := p.ID
-	if p.Pod {
-		value |= isPods
-	}
 	out := make([]route.Entry, len(p.addrs))
 	for i, a := range p.addrs {
-		out[i] = route.Entry{Prefix: hostPrefix(a), Value: value}
+		out[i] = route.Entry{Prefix: hostPrefix(a), Value: p.routeValue()}
 	}
 	return out
+}
+
+// routeValue is what the trie has for the port's own addresses.
+func (p *Port) routeValue() uint32 {
+	if p.Pod {
+		return p.ID | isPods
+	}
+	return p.ID
 }
 
 func hostPrefix(a packet.Addr) netip.Prefix {

@@ -229,3 +229,33 @@ func TestDifference(t *testing.T) {
 		t.Error("does not give up at the end")
 	}
 }
+
+// A port's own address wins over a route of the same prefix, whichever came or
+// goes first.
+func TestBuildAddressThatIsAlsoARoute(t *testing.T) {
+	a := addr("10.0.0.9")
+	ids := map[string]uint32{"web": 1, "db": 2, "host": 7, "new": 3}
+	pod := &dataplanev1.Port{Name: "new", Kind: 1, Ifname: "eth0", Netns: "/n", Addresses: []string{"10.0.0.9"}}
+	via := &dataplanev1.Route{Prefix: "10.0.0.9/32", Port: "db"}
+	leads := func(tab *Tables, want uint32, pods bool) *Tables {
+		t.Helper()
+		if id, _ := tab.Route(a); id != want {
+			t.Errorf("leads to %d, want %d", id, want)
+		}
+		if _, ok := tab.OwnerOf(a); ok != pods {
+			t.Errorf("owned by a pod: %v", ok)
+		}
+		return tab
+	}
+	add := func(tab *Tables, d *dataplanev1.Delta) *Tables { return change(t, tab, d, ids) }
+
+	tab := leads(Build(town(), ids, nil, 1), 0, false)
+	tab = leads(add(tab, &dataplanev1.Delta{Routes: []*dataplanev1.Route{via}}), 2, false)
+	tab = leads(add(tab, &dataplanev1.Delta{Ports: []*dataplanev1.Port{pod}}), 3, true)
+	tab = leads(add(tab, &dataplanev1.Delta{Routes: []*dataplanev1.Route{{Prefix: "10.0.0.9/32", Port: "host"}}}), 3, true)
+	tab = leads(add(tab, &dataplanev1.Delta{DeletePorts: []string{"new"}}), 7, false)
+	tab = leads(add(tab, &dataplanev1.Delta{Ports: []*dataplanev1.Port{pod}}), 3, true)
+	tab = leads(add(tab, &dataplanev1.Delta{DeleteRoutes: []string{"10.0.0.9"}}), 3, true)
+	tab = leads(add(tab, &dataplanev1.Delta{Routes: []*dataplanev1.Route{via}}), 3, true)
+	leads(add(tab, &dataplanev1.Delta{DeletePorts: []string{"new"}, DeleteRoutes: []string{"10.0.0.9/32"}}), 0, false)
+}

@@ -87,9 +87,6 @@ func newPortIndex(s *dataplanev1.Snapshot, known func(int) bool) *portIndex {
 	ask(s.GetSettings().GetIpv6())
 	for _, r := range s.GetRoutes() {
 		x.askedNames[r.GetPort()] = struct{}{}
-		if p, why := parsePrefix(r.GetPrefix()); why == "" && p.IsSingleIP() {
-			x.askedAddrs[packet.AddrFrom(p.Addr())] = struct{}{}
-		}
 	}
 	for _, n := range s.GetSourceNats() {
 		x.askedNames[n.GetOutPort()] = struct{}{}
@@ -111,8 +108,8 @@ func (v *validator) newPort(x *portIndex, i int, p *dataplanev1.Port) {
 	}
 	for j, s := range p.GetAddresses() {
 		a, why := parseAddr(s)
-		if why == "" && a.Is6() && a.IsLinkLocalUnicast() {
-			why = "is link-local and cannot be routed; leave it out"
+		if why == "" && a.Is6() && a.IsLinkLocalUnicast() && p.GetKind() == dataplanev1.Port_POD {
+			why = "is link-local and cannot be routed to a pod; leave it out"
 		}
 		if why != "" {
 			v.errors.add(place("ports[%d].addresses[%d]", i, j), "%s %s", quote(s), why)
@@ -269,9 +266,6 @@ func (v *validator) routes(routes []*dataplanev1.Route) {
 			v.errors.add(place("routes[%d].prefix", i), "%s is also the prefix of routes[%d]; a prefix has one route", quote(r.GetPrefix()), first)
 		} else {
 			seen[p] = i
-			if o, ok := v.owners[packet.AddrFrom(p.Addr())]; ok && p.IsSingleIP() {
-				v.errors.add(place("routes[%d].prefix", i), "%s is an address of ports[%d], which is a route to it already; leave the route out", quote(r.GetPrefix()), o.port)
-			}
 		}
 		if _, ok := v.portNames[r.GetPort()]; !ok && r.GetPort() != "" {
 			v.errors.add(place("routes[%d].port", i), "there is no port %s; add it before or with the route, or leave it empty for an unreachable destination", quote(r.GetPort()))

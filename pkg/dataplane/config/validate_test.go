@@ -17,7 +17,12 @@ import (
 )
 
 func TestValidateAcceptsGoodSnapshots(t *testing.T) {
-	for name, s := range map[string]*dataplanev1.Snapshot{"town": town(), "empty": {}, "none": nil} {
+	gateway, own := town(), town()
+	gateway.Ports[2].Addresses = []string{"169.254.0.1", "fe80::1"}
+	own.Routes[2] = &dataplanev1.Route{Prefix: "10.0.0.1/32"} // the port's address wins
+	for name, s := range map[string]*dataplanev1.Snapshot{
+		"town": town(), "empty": {}, "none": nil, "the host as gateway": gateway, "a route to an address": own,
+	} {
 		if err := Validate(s); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -96,7 +101,6 @@ func TestValidateNamesEveryViolation(t *testing.T) {
 		{func(s snapshot) { s.Routes[0].Prefix = "default" }, "routes[0].prefix", "not a prefix"},
 		{func(s snapshot) { s.Routes[0].Prefix = "::ffff:10.0.0.0/104" }, "routes[0].prefix", "prefix"},
 		{func(s snapshot) { s.Routes[1].Prefix = "0.0.0.0/0" }, "routes[1].prefix", "prefix of routes[0]"},
-		{func(s snapshot) { s.Routes[1].Prefix = "10.0.0.1/32" }, "routes[1].prefix", "address of ports[0]"},
 		{func(s snapshot) { s.Routes[1].Port = "nowhere" }, "routes[1].port", "no port"},
 		// address sets
 		{func(s snapshot) { s.AddressSets = append(s.AddressSets, &dataplanev1.AddressSet{Name: "pods"}) }, "address_sets[2].name", "name of address_sets[0]"},
