@@ -109,7 +109,7 @@ func compareWithGopacket(t *testing.T, b []byte, info *Info) {
 		t.Fatalf("destination %v, gopacket has %v", info.Dst, d)
 	}
 	var sport, dport uint16
-	proto := info.Proto
+	var proto uint8
 	switch l4 := p.TransportLayer().(type) {
 	case *layers.TCP:
 		sport, dport, proto = uint16(l4.SrcPort), uint16(l4.DstPort), ProtoTCP
