@@ -48,7 +48,7 @@ func choose(n *config.DestinationNAT, t packet.Tuple) *config.Backend {
 	most, score := uint64(0), math.Inf(-1)
 	for i := range n.Backends {
 		b := &n.Backends[i]
-		h := mix(client, b.Addr.Hi^bits.RotateLeft64(b.Addr.Lo, 17)^uint64(b.Port)<<40)
+		h := scramble(client ^ mix(b.Addr.Hi^uint64(b.Port), b.Addr.Lo))
 		if !weighted {
 			if h >= most {
 				most, best = h, b
@@ -68,6 +68,14 @@ func choose(n *config.DestinationNAT, t packet.Tuple) *config.Backend {
 func mix(a, b uint64) uint64 {
 	hi, lo := bits.Mul64(a^0x9e3779b97f4a7c15, b^0xd6e8feb86659fd93)
 	return hi ^ lo
+}
+
+// scramble makes neighbours independent (the finalizer of SplitMix64): the
+// backends of a service have addresses in a row.
+func scramble(h uint64) uint64 {
+	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
+	h = (h ^ h>>27) * 0x94d049bb133111eb
+	return h ^ h>>31
 }
 
 // natTries is how many source ports of an address are tried for a connection.
