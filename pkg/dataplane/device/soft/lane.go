@@ -39,6 +39,7 @@ type lane struct {
 
 	// OutQ
 	out      ring.Reader
+	more     bool   // entries were left for the next Kick
 	replay   bool   // the entries are those of an owner that is dead
 	overlong uint32 // action of a chain that was refused for its length, in its middle
 	ents     [txBatch]uint32

@@ -91,6 +91,9 @@ func (l *lane) handOver(to *lane, ents []uint32) {
 		if idx := abi.Param(e); l.d.claim(idx) {
 			l.free(idx)
 		}
+		if e&abi.EntMore == 0 && abi.Action(e) == abi.InRX {
+			l.dropped(1)
+		}
 	}
 }
 

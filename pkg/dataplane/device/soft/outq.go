@@ -33,6 +33,7 @@ type segment struct {
 // serviceOutQ takes entries in batches: a first pass validates and takes
 // ownership, a second acts in the order of the entries.
 func (l *lane) serviceOutQ() {
+	l.more = false
 	for range txRounds {
 		n := l.out.Take(l.ents[:])
 		if n == 0 {
@@ -50,6 +51,7 @@ func (l *lane) serviceOutQ() {
 			return
 		}
 	}
+	l.more = true
 }
 
 // accept validates the first n of l.ents into l.descs and returns how many it

@@ -99,7 +99,6 @@ func (l *lane) ready(n int) (woken bool) {
 		}
 		if ev.Events&unix.EPOLLOUT != 0 && !p.up.Load() {
 			p.setUp(true)
-			l.watch(p, unix.EPOLL_CTL_MOD)
 		}
 		if ev.Events&(unix.EPOLLIN|unix.EPOLLERR|unix.EPOLLHUP) != 0 && !p.dead {
 			l.heat(p)
@@ -152,7 +151,7 @@ func (d *Device) Wait(lane int, dur time.Duration) error {
 		l.mu.Unlock()
 		return err
 	}
-	busy, blocked := false, false
+	busy, blocked := l.more, false
 	for _, p := range l.hot {
 		blocked = blocked || p.blocked
 		busy = busy || !p.drained && !p.blocked

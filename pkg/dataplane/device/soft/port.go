@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"netio.dev/netio/pkg/dataplane/abi"
 )
 
@@ -119,6 +121,7 @@ func (p *port) setState(bits uint32, on bool) bool {
 func (p *port) setUp(up bool) {
 	if p.up.Swap(up) != up {
 		p.setState(abi.PortUp, up)
+		p.home.watch(p, unix.EPOLL_CTL_MOD)
 		p.home.post(abi.InPort, p.id)
 	}
 }

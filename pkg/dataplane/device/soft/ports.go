@@ -271,12 +271,12 @@ func (d *Device) stop(p *port) {
 		if l == p.home {
 			unix.EpollCtl(l.epfd, unix.EPOLL_CTL_DEL, p.fd, nil)
 			l.forget(p)
-			// Packets from it that are still about count against nobody.
-			*p.sh = abi.Port{Generation: p.st.generation, RxDrop: p.sh.RxDrop, TxDrop: p.sh.TxDrop}
-			l.post(abi.InPort, p.id)
 		}
 		l.mu.Unlock()
 	}
+	// Packets from it that are still about count against nobody.
+	*p.sh = abi.Port{Generation: p.st.generation, RxDrop: p.sh.RxDrop, TxDrop: p.sh.TxDrop}
+	p.home.post(abi.InPort, p.id)
 }
 
 func (d *Device) port(id device.PortID) (*port, error) {
@@ -326,6 +326,7 @@ func (d *Device) SetPort(id device.PortID, u device.PortUpdate) error {
 	}
 	p.quota.Store(quota)
 	p.whole.Store(whole)
+	p.home.wake() // it may wait for more quota
 	atomic.StoreUint32(&p.sh.NbufQuota, p.st.quota)
 	atomic.StoreUint32(&p.sh.Flags, p.st.flags)
 	return nil
