@@ -47,7 +47,9 @@ var (
 type demo struct {
 	out         io.Writer
 	bin, device string
+	kills       int // of the forwarder
 
+	before      hostState // without NetIO
 	host, world *netlab.Namespace
 	forwarder   *daemon.Daemon
 	agent       *daemon.Daemon
@@ -72,6 +74,8 @@ func (d *demo) printNumbers() {
 	}
 	fmt.Fprintln(d.out, "`make bench` compares them with a bridge, a router and nftables.")
 }
+
+func (d *demo) program(name string) string { return filepath.Join(d.bin, name) }
 
 func (d *demo) pod(name string) *pod {
 	for _, p := range d.pods {
@@ -99,6 +103,7 @@ func (d *demo) clean() error {
 		d.cleanStep("pods, by CNI DEL", d.removePods),
 		d.cleanStep("no port, address or rule of them is left", d.verifyNothingLeft),
 		d.cleanStep("agent and forwarder end", d.stopDaemons),
+		d.cleanStep("NetIO leaves the host", d.cleanHost),
 	)
 	if d.conn != nil {
 		err = errors.Join(err, d.conn.Close())

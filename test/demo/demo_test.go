@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,16 @@ func TestNetwork(t *testing.T) {
 	}
 	if got := string(list.Plugins[0].Bytes); !strings.Contains(got, `"labels":[{"key":"app","value":"web"}]`) {
 		t.Errorf("no label in %s", got)
+	}
+}
+
+func TestHostStateChanges(t *testing.T) {
+	before := hostState{"a", "b", "c"}
+	if got := before.changes(hostState{"c", "a", "b"}); len(got) != 0 {
+		t.Errorf("another order: %v", got)
+	}
+	if got, want := before.changes(hostState{"a", "c", "d"}), []string{"- b", "+ d"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

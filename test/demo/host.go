@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,6 +19,9 @@ import (
 	"netio.dev/netio/test/internal/daemon"
 	"netio.dev/netio/test/internal/netlab"
 )
+
+// uplink is the host's interface to the world.
+const uplink = "uplink0"
 
 // startPatience is how long a daemon may take until it listens.
 const startPatience = 20 * time.Second
@@ -45,7 +49,7 @@ func (d *demo) makeHost(context.Context) (string, error) {
 		return "", fmt.Errorf("%w; load the module tun (modprobe tun), or give the container the device", err)
 	}
 	for _, program := range []string{"netio-agent", "netio-cni", "netioctl"} {
-		if _, err := os.Stat(filepath.Join(d.bin, program)); err != nil {
+		if _, err := os.Stat(d.program(program)); err != nil {
 			return "", fmt.Errorf("%w; run make build, or name the folder with -bin", err)
 		}
 	}
@@ -59,26 +63,29 @@ func (d *demo) makeHost(context.Context) (string, error) {
 	if d.world, err = netlab.New("world"); err != nil {
 		return "", err
 	}
-	if err := netlab.Connect(d.host, "uplink0", d.world, "eth0"); err != nil {
+	if err := netlab.Connect(d.host, uplink, d.world, "eth0"); err != nil {
 		return "", err
 	}
-	if err := d.host.Up("uplink0", hostAddrs...); err != nil {
+	if err := d.host.Up(uplink, hostAddrs...); err != nil {
 		return "", err
 	}
 	if err := d.world.Up("eth0", worldAddr...); err != nil {
 		return "", err
 	}
 	for _, gateway := range worldAddr {
-		if err := d.host.Route(netlab.Default(gateway.Addr()), gateway.Addr(), "uplink0"); err != nil {
+		if err := d.host.Route(netlab.Default(gateway.Addr()), gateway.Addr(), uplink); err != nil {
 			return "", err
 		}
+	}
+	if d.before, err = readHostState(d.host); err != nil {
+		return "", err
 	}
 	return fmt.Sprintf("%s, %s", hostAddrs[0].Addr(), hostAddrs[1].Addr()), nil
 }
 
 func (d *demo) startForwarder(ctx context.Context) (string, error) {
 	var err error
-	d.forwarder, err = daemon.Start(d.host, forwarderLog, filepath.Join(d.bin, "netio-agent"),
+	d.forwarder, err = daemon.Start(d.host, forwarderLog, d.program("netio-agent"),
 		"forward", "--run-dir", runDir, "--device", d.device)
 	if err != nil {
 		return "", err
@@ -98,28 +105,31 @@ func (d *demo) startForwarder(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s device, supervisor %d, worker %d", status.GetDevice(), d.forwarder.Pid(), status.GetPid()), nil
 }
 
-func (d *demo) startAgent(context.Context) (string, error) {
+func (d *demo) startAgent(ctx context.Context) (string, error) {
 	if err := os.WriteFile(configFile, []byte(agentConfigText()), 0o600); err != nil {
 		return "", fmt.Errorf("write agent's config: %w", err)
 	}
-	if err := d.runAgent(); err != nil {
+	d.runtime = newRuntime(d.bin)
+	if err := d.runAgent(ctx); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("standalone, pods get %s and %s", podCIDRs[0], podCIDRs[1]), nil
 }
 
-func (d *demo) runAgent() error {
+// runAgent starts the agent and waits until it can take pods.
+func (d *demo) runAgent(ctx context.Context) error {
 	var err error
-	d.agent, err = daemon.Start(d.host, agentLog, filepath.Join(d.bin, "netio-agent"),
+	d.agent, err = daemon.Start(d.host, agentLog, d.program("netio-agent"),
 		"--standalone", "--config", configFile, "--manifests", manifestDir)
 	if err != nil {
 		return err
 	}
-	return d.agent.WaitSocket(filepath.Join(runDir, "agent.sock"), startPatience)
+	if err := d.agent.WaitSocket(filepath.Join(runDir, "agent.sock"), startPatience); err != nil {
+		return err
+	}
+	return d.runtime.awaitReady(ctx)
 }
 
-// stopDaemons ends agent and forwarder and looks for what they should have
-// taken with them.
 func (d *demo) stopDaemons() (string, error) {
 	var err error
 	for _, daemon := range []*daemon.Daemon{d.agent, d.forwarder} {
@@ -127,19 +137,34 @@ func (d *demo) stopDaemons() (string, error) {
 			err = errors.Join(err, daemon.Stop())
 		}
 	}
-	if d.forwarder != nil {
-		if children, lerr := daemon.Children(d.forwarder.Pid()); lerr != nil || len(children) > 0 {
-			err = errors.Join(err, lerr, fmt.Errorf("%d workers outlived the forwarder", len(children)))
-		}
-	}
-	links, lerr := d.host.Netlink.LinkList()
+	left, lerr := daemon.Instances(d.program("netio-agent"))
 	err = errors.Join(err, lerr)
-	for _, link := range links {
-		if name := link.Attrs().Name; name != "lo" && name != "uplink0" {
-			err = errors.Join(err, fmt.Errorf("interface %s is left on the host", name))
-		}
+	if len(left) > 0 {
+		err = errors.Join(err, fmt.Errorf("processes %v are left", left))
 	}
-	return "no process, no interface left", err
+	return "no process is left", err
+}
+
+// cleanHost removes NetIO from the host, where its interface and rules await the
+// next start of the daemons, and looks whether the host is as it was.
+func (d *demo) cleanHost() (string, error) {
+	if d.agent == nil {
+		return "NetIO was not there", nil
+	}
+	if _, err := d.host.Output(d.program("netio-agent"), "cleanup", "--config", configFile, "--state", "--restore-sysctls"); err != nil {
+		return "", err
+	}
+	after, err := readHostState(d.host)
+	if err != nil {
+		return "", err
+	}
+	if changes := d.before.changes(after); len(changes) > 0 {
+		err = fmt.Errorf("the host is not as it was:\n%s", strings.Join(changes, "\n"))
+	}
+	if _, serr := os.Stat(stateDir); serr == nil {
+		err = errors.Join(err, fmt.Errorf("%s is still there", stateDir))
+	}
+	return "by netio-agent cleanup; interfaces, addresses, routes, rules and sysctls are as before", err
 }
 
 // address is the one of a family in a list, IPv4 first.

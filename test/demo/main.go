@@ -37,9 +37,14 @@ func main() {
 	load.RunWorker()
 	bin := flag.String("bin", "bin", "folder of netio-agent, netio-cni and netioctl")
 	device := flag.String("device", "soft", "NetIO `device`: soft or kernel")
+	kills := flag.Int("kills", 1, "how often to kill the forwarder")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "netio-demo: unexpected argument %q\n", flag.Arg(0))
+		os.Exit(2)
+	}
+	if *kills < 1 {
+		fmt.Fprintf(os.Stderr, "netio-demo: -kills %d: use 1 or more\n", *kills)
 		os.Exit(2)
 	}
 	path, err := filepath.Abs(*bin)
@@ -47,16 +52,16 @@ func main() {
 		fmt.Fprintln(os.Stderr, "netio-demo:", err)
 		os.Exit(1)
 	}
-	os.Exit(sandbox.Run(func() int { return run(path, *device) }))
+	os.Exit(sandbox.Run(func() int { return run(path, *device, *kills) }))
 }
 
 // run is the demo, inside the sandbox.
-func run(bin, device string) int {
+func run(bin, device string, kills int) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 
 	fmt.Println("NetIO demo. The host is a sandbox: this machine is not touched.")
-	d := &demo{out: os.Stdout, bin: bin, device: device}
+	d := &demo{out: os.Stdout, bin: bin, device: device, kills: kills}
 	err := d.play(ctx)
 	if err == nil {
 		d.printNumbers()

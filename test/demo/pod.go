@@ -39,6 +39,26 @@ func newRuntime(bin string) *containerRuntime {
 	return &containerRuntime{libcni.NewCNIConfigWithCacheDir([]string{bin}, cniCacheDir, nil)}
 }
 
+// awaitReady asks CNI STATUS until the network can take pods, as runtimes do
+// before they make any.
+func (r *containerRuntime) awaitReady(ctx context.Context) error {
+	list, err := network(&pod{})
+	if err != nil {
+		return err
+	}
+	deadline := time.Now().Add(startPatience)
+	for {
+		err := r.cni.GetStatusNetworkList(ctx, list)
+		switch {
+		case err == nil:
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("CNI STATUS, after %v: %w", startPatience, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 // network is the conflist for a pod: labels are given in it (CNI CONVENTIONS.md,
 // args.cni.labels).
 func network(p *pod) (*libcni.NetworkConfigList, error) {
@@ -68,7 +88,7 @@ func network(p *pod) (*libcni.NetworkConfigList, error) {
 
 func (p *pod) attachment() *libcni.RuntimeConf {
 	return &libcni.RuntimeConf{
-		ContainerID: "demo-" + p.name,
+		ContainerID: p.name,
 		NetNS:       p.ns.Path,
 		IfName:      "eth0",
 		Args: [][2]string{
@@ -127,9 +147,6 @@ func (r *containerRuntime) del(ctx context.Context, p *pod) error {
 }
 
 func (d *demo) addPod(ctx context.Context, name string) (string, error) {
-	if d.runtime == nil {
-		d.runtime = newRuntime(d.bin)
-	}
 	ns, err := netlab.New(name)
 	if err != nil {
 		return "", err
@@ -152,16 +169,26 @@ func (d *demo) removePods() (string, error) {
 	var errs []error
 	for _, p := range d.pods {
 		errs = append(errs, d.runtime.del(ctx, p))
-		links, err := p.ns.Netlink.LinkList()
-		errs = append(errs, err)
-		for _, link := range links {
-			if name := link.Attrs().Name; name != "lo" {
-				errs = append(errs, fmt.Errorf("interface %s is left in pod %s", name, p.name))
-			}
+		if d.agent.Running() { // else DEL is made good once it is back
+			errs = append(errs, p.bare())
 		}
 		errs = append(errs, p.ns.Close())
 	}
 	return fmt.Sprintf("%d pods", len(d.pods)), errors.Join(errs...)
+}
+
+// bare is an error if the pod has an interface of ours.
+func (p *pod) bare() error {
+	links, err := p.ns.Netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("list interfaces of pod %s: %w", p.name, err)
+	}
+	for _, link := range links {
+		if name := link.Attrs().Name; name != "lo" {
+			return fmt.Errorf("interface %s is left in pod %s", name, p.name)
+		}
+	}
+	return nil
 }
 
 const cleanPatience = 10 * time.Second

@@ -34,8 +34,8 @@ spec:
 // policyPatience is how long a changed manifest may take to be in force.
 const policyPatience = 10 * time.Second
 
-// applyPolicy writes the manifest, and is satisfied once stranger cannot
-// connect any more, and client still can.
+// applyPolicy writes the manifest, and is satisfied if stranger cannot connect
+// once it is in force, and client still can.
 func (d *demo) applyPolicy(ctx context.Context) (string, error) {
 	connect := func(from string, patience time.Duration) error {
 		to := netip.AddrPortFrom(address(d.pod(web).addr, false), servicePort)
@@ -50,13 +50,11 @@ func (d *demo) applyPolicy(ctx context.Context) (string, error) {
 	if err := os.WriteFile(filepath.Join(manifestDir, "web.yaml"), []byte(webPolicy), 0o600); err != nil {
 		return "", fmt.Errorf("write manifest: %w", err)
 	}
-	for deadline := time.Now().Add(policyPatience); connect(stranger, cutOffPatience) == nil; {
-		if time.Now().After(deadline) {
-			return "", fmt.Errorf("stranger still reaches web %v after the manifest was written", policyPatience)
-		}
-		if ctx.Err() != nil {
-			return "", ctx.Err()
-		}
+	if err := d.awaitDenied(ctx); err != nil {
+		return "", err
+	}
+	if connect(stranger, cutOffPatience) == nil {
+		return "", errors.New("stranger still reaches web, though the policy is in force")
 	}
 	if err := connect(client, answerPatience); err != nil {
 		return "", fmt.Errorf("client, which the policy allows: %w", err)
@@ -64,9 +62,28 @@ func (d *demo) applyPolicy(ctx context.Context) (string, error) {
 	return "stranger is cut off, client is not", nil
 }
 
+// explain is the question that awaits the policy, and that is shown.
+var explain = []string{"policy", "explain", stranger, fmt.Sprintf("%s:%d", web, servicePort)}
+
+// awaitDenied waits until the forwarder would drop what stranger sends.
+func (d *demo) awaitDenied(ctx context.Context) error {
+	for deadline := time.Now().Add(policyPatience); ; {
+		explained, status, err := d.netioctl(ctx, explain...)
+		switch {
+		case err != nil:
+			return err
+		case status == explainDenied:
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("%v after the manifest was written, netioctl %s ends with %d, not with %d, denied:\n%s",
+				policyPatience, strings.Join(explain, " "), status, explainDenied, explained)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 // showVerdict prints what a person would ask.
 func (d *demo) showVerdict(ctx context.Context) (string, error) {
-	explain := []string{"policy", "explain", stranger, fmt.Sprintf("%s:%d", web, servicePort)}
 	explained, status, err := d.netioctl(ctx, explain...)
 	if err != nil {
 		return "", err
@@ -94,7 +111,7 @@ const (
 
 // netioctl returns what it printed, on both outputs, and its exit status.
 func (d *demo) netioctl(ctx context.Context, args ...string) (string, int, error) {
-	out, err := exec.CommandContext(ctx, filepath.Join(d.bin, "netioctl"), args...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, d.program("netioctl"), args...).CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return "", 0, fmt.Errorf("netioctl: %w", err)

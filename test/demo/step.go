@@ -44,7 +44,7 @@ func line(mark, title, result string, took time.Duration) string {
 	s := fmt.Sprintf("  %s %s%s  %s  (%.1f s)\n", mark, title, pad, first, took.Seconds())
 	if rest != "" {
 		for l := range strings.SplitSeq(rest, "\n") {
-			s += "        " + l + "\n"
+			s += strings.TrimRight("        "+l, " ") + "\n"
 		}
 	}
 	return s

@@ -26,8 +26,6 @@ const (
 	goOnBytes = 64 << 20
 	// goOnPatience is longer than TCP's slowest retries here.
 	goOnPatience = 10 * time.Second
-	// maxStall is what a restart of the forwarder may cost a stream.
-	maxStall = 300 * time.Millisecond
 )
 
 // transfer is the flow from client to web whose bytes are checked.
@@ -66,14 +64,18 @@ func (d *demo) goOn(least time.Duration) (string, error) {
 	return fmt.Sprintf("%.1f Gbit/s", s.Since(first).BitsPerSecond/1e9), nil
 }
 
-// awaitBytes waits until so many more bytes than in a sample have arrived.
+// awaitBytes waits until so many more bytes than in a sample have arrived. Stall
+// of what it returns is the longest silence meanwhile.
 func (d *demo) awaitBytes(since load.Sample, bytes uint64) (load.Sample, error) {
 	deadline := time.Now().Add(goOnPatience)
+	stall := time.Duration(0)
 	for {
 		s, err := d.transfer.sink.Sample()
 		if err != nil {
 			return s, err
 		}
+		stall = max(stall, s.Stall)
+		s.Stall = stall
 		switch {
 		case s.Ended > 0:
 			return s, fmt.Errorf("%d of %d streams ended", s.Ended, transferStreams)

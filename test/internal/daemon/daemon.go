@@ -151,6 +151,31 @@ func Children(pid int) ([]int, error) {
 	return children, nil
 }
 
+// Instances lists the processes that run the program with this path.
+func Instances(program string) ([]int, error) {
+	want, err := os.Stat(program)
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	links, err := filepath.Glob("/proc/[0-9]*/exe")
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	var pids []int
+	for _, link := range links {
+		got, err := os.Stat(link)
+		if err != nil || !os.SameFile(got, want) {
+			continue // the kernel's own, a zombie, or ended meanwhile
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link)))
+		if err != nil {
+			return nil, fmt.Errorf("list processes: %w", err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
+}
+
 // parseStat reads "PID (COMM) STATE PPID ..."; COMM may hold anything.
 func parseStat(text string) (pid, parent int, state string, err error) {
 	open, end := strings.IndexByte(text, '('), strings.LastIndexByte(text, ')')

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,6 +84,19 @@ func TestChildren(t *testing.T) {
 			}
 			return
 		}
+	}
+}
+
+func TestInstances(t *testing.T) {
+	pids, err := Instances("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(pids, os.Getpid()) {
+		t.Errorf("%v without this process, %d", pids, os.Getpid())
+	}
+	if _, err := Instances(filepath.Join(t.TempDir(), "none")); err == nil {
+		t.Error("a program that is not there: no error")
 	}
 }
 

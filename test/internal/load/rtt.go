@@ -18,8 +18,9 @@ import (
 // are the network and two wake-ups, and nothing of epoll.
 
 const (
-	// answerWait is when a request without an answer counts as lost.
-	answerWait = 500 * time.Millisecond
+	// answerWait is when a request without an answer counts as lost: longer than
+	// a busy machine lets anybody wait.
+	answerWait = 3 * time.Second
 	// keepRTT bounds the round trips kept between two samples; they are nanoseconds.
 	keepRTT = 4 << 20
 )
