@@ -271,7 +271,7 @@ func describePacket(b []byte) string {
 	if b[0]>>4 == 6 {
 		kind = layers.LayerTypeIPv6
 	}
-	return fmt.Sprintf("%s\n%x", gopacket.NewPacket(b, kind, gopacket.Default), b)
+	return fmt.Sprintf("%s\n%x", gopacket.NewPacket(b, kind, gopacket.Default), b[:min(len(b), 160)])
 }
 
 // TestSpec holds the builder against another one, so that the tests that rest on

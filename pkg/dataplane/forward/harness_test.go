@@ -4,6 +4,7 @@ package forward
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -266,8 +267,13 @@ func (b *bed) same(got memdev.Packet, to string, want spec) {
 // completed is what a packet looks like on the wire.
 func completed(p memdev.Packet) []byte {
 	data := slices.Clone(p.Data)
-	if p.Nbuf.Flags&abi.NbCsumPartial != 0 {
-		packet.CompleteChecksum(data, int(p.Nbuf.CsumStart), int(p.Nbuf.CsumOffset))
+	start, offset := int(p.Nbuf.CsumStart), int(p.Nbuf.CsumOffset)
+	switch {
+	case p.Nbuf.Flags&abi.NbCsumPartial == 0:
+	case offset == 8: // SCTP's is of another kind
+		binary.LittleEndian.PutUint32(data[start+offset:], packet.SCTPChecksum(data[start:]))
+	default:
+		packet.CompleteChecksum(data, start, offset)
 	}
 	return data
 }

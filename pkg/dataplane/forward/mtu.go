@@ -3,6 +3,8 @@
 package forward
 
 import (
+	"encoding/binary"
+
 	"netio.dev/netio/pkg/dataplane/abi"
 	"netio.dev/netio/pkg/dataplane/conntrack"
 	"netio.dev/netio/pkg/dataplane/packet"
@@ -22,7 +24,7 @@ func (w *Worker) oversize(p *pkt, info *packet.Info, ref conntrack.Ref) Reason {
 		return ReasonTooBig
 	}
 	if p.nb.Flags&abi.NbCsumPartial != 0 {
-		if !packet.CompleteChecksum(p.data[:info.TotalLen], int(p.nb.CsumStart), int(p.nb.CsumOffset)) {
+		if !complete(p, info) {
 			return Reason(packet.BadL4)
 		}
 		p.nb.Flags &^= abi.NbCsumPartial
@@ -43,4 +45,15 @@ func (w *Worker) oversize(p *pkt, info *packet.Info, ref conntrack.Ref) Reason {
 	w.account(p, c, ref.Dir())
 	w.free(p)
 	return ReasonNone
+}
+
+// complete finishes a partial checksum of a packet that is whole in its nbuf.
+func complete(p *pkt, info *packet.Info) bool {
+	b := p.data[:info.TotalLen]
+	if info.Proto == packet.ProtoSCTP && !info.IsFragment && info.IsPartial(p.nb.CsumStart, p.nb.CsumOffset) {
+		l4 := b[info.L4Off:]
+		binary.LittleEndian.PutUint32(l4[p.nb.CsumOffset:], packet.SCTPChecksum(l4))
+		return true
+	}
+	return packet.CompleteChecksum(b, int(p.nb.CsumStart), int(p.nb.CsumOffset))
 }
