@@ -18,10 +18,13 @@ const (
 func (t *Table) makeRoom(owner, now uint32) error {
 	mine := t.PortLen(owner)
 	if mine >= t.limit {
-		if !t.evictFrom(owner, now, false) {
-			return ErrPortFull
+		switch {
+		case t.evictFrom(owner, now, false):
+			return nil
+		case t.limit == len(t.slab): // there is no bound but the table's
+			return ErrFull
 		}
-		return nil
+		return ErrPortFull
 	}
 	if t.live < len(t.slab) {
 		return nil
