@@ -58,7 +58,7 @@ func (d *demo) killWorker(ctx context.Context) (gap, silence time.Duration, err 
 	if err := syscall.Kill(worker, syscall.SIGKILL); err != nil {
 		return 0, 0, fmt.Errorf("kill worker %d: %w", worker, err)
 	}
-	last, err := d.awaitBytes(first, goOnBytes)
+	last, err := d.awaitBytes(ctx, first, goOnBytes)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -82,6 +82,8 @@ func (d *demo) awaitWorker(ctx context.Context, old int) (*dataplanev1.StatusRes
 		switch {
 		case err == nil && int(status.GetPid()) != old:
 			return status, nil
+		case ctx.Err() != nil:
+			return nil, errInterrupted
 		case time.Now().After(deadline):
 			return nil, fmt.Errorf("no new worker answers after %v: %w", goOnPatience, err)
 		}
@@ -104,11 +106,11 @@ func (d *demo) killAgent(ctx context.Context) (string, error) {
 	defer probe.Stop()
 
 	const requests = 200
-	if _, err := awaitTrips(probe, requests/2); err != nil {
+	if _, err := awaitTrips(ctx, probe, requests/2); err != nil {
 		return "", err
 	}
 	d.agent.Kill()
-	s, err := awaitTrips(probe, requests)
+	s, err := awaitTrips(ctx, probe, requests)
 	if err != nil {
 		return "", err
 	}
@@ -116,14 +118,14 @@ func (d *demo) killAgent(ctx context.Context) (string, error) {
 		drops, _, err := d.netioctl(ctx, "drops")
 		return "", errors.Join(fmt.Errorf("%d of %d requests were lost, %d failed\n%s", s.Lost, s.Packets+s.Lost, s.Errors, drops), err)
 	}
-	if _, err := d.goOn(0); err != nil {
+	if _, err := d.goOn(ctx, 0); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%d requests meanwhile, none lost; the transfer goes on", s.Packets), nil
 }
 
 // awaitTrips waits for so many more answers.
-func awaitTrips(probe *load.Worker, more uint64) (load.Sample, error) {
+func awaitTrips(ctx context.Context, probe *load.Worker, more uint64) (load.Sample, error) {
 	first, err := probe.Sample()
 	if err != nil {
 		return first, err
@@ -133,6 +135,9 @@ func awaitTrips(probe *load.Worker, more uint64) (load.Sample, error) {
 		s, err := probe.Sample()
 		if err != nil || s.Packets-first.Packets >= more {
 			return s, err
+		}
+		if ctx.Err() != nil {
+			return s, errInterrupted
 		}
 		if time.Now().After(deadline) {
 			return s, fmt.Errorf("%d answers in %v, expected %d; %d were lost", s.Packets-first.Packets, goOnPatience, more, s.Lost)

@@ -77,6 +77,13 @@ func (d *demo) makeHost(context.Context) (string, error) {
 			return "", err
 		}
 	}
+	// Addresses are usable some time after they were given; then the host is as
+	// NetIO finds it.
+	for _, addr := range worldAddr {
+		if err := ping(d.host, addr.Addr()); err != nil {
+			return "", err
+		}
+	}
 	if d.before, err = readHostState(d.host); err != nil {
 		return "", err
 	}

@@ -52,6 +52,8 @@ func (r *containerRuntime) awaitReady(ctx context.Context) error {
 		switch {
 		case err == nil:
 			return nil
+		case ctx.Err() != nil:
+			return errInterrupted
 		case time.Now().After(deadline):
 			return fmt.Errorf("CNI STATUS, after %v: %w", startPatience, err)
 		}
@@ -167,12 +169,13 @@ func (d *demo) removePods() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanPatience)
 	defer cancel()
 	var errs []error
+	if d.agent != nil && !d.agent.Running() {
+		// The demo was stopped between its end and its return, without which
+		// DEL is only promised.
+		errs = append(errs, d.runAgent(ctx))
+	}
 	for _, p := range d.pods {
-		errs = append(errs, d.runtime.del(ctx, p))
-		if d.agent.Running() { // else DEL is made good once it is back
-			errs = append(errs, p.bare())
-		}
-		errs = append(errs, p.ns.Close())
+		errs = append(errs, d.runtime.del(ctx, p), p.bare(), p.ns.Close())
 	}
 	return fmt.Sprintf("%d pods", len(d.pods)), errors.Join(errs...)
 }

@@ -74,6 +74,8 @@ func (d *demo) awaitDenied(ctx context.Context) error {
 			return err
 		case status == explainDenied:
 			return nil
+		case ctx.Err() != nil:
+			return errInterrupted
 		case time.Now().After(deadline):
 			return fmt.Errorf("%v after the manifest was written, netioctl %s ends with %d, not with %d, denied:\n%s",
 				policyPatience, strings.Join(explain, " "), status, explainDenied, explained)

@@ -33,7 +33,7 @@ type transfer struct {
 	source, sink *load.Worker
 }
 
-func (d *demo) startTransfer(context.Context) (string, error) {
+func (d *demo) startTransfer(ctx context.Context) (string, error) {
 	to := netip.AddrPortFrom(address(d.pod(web).addr, false), transferPort)
 	d.transfer = new(transfer)
 	var err error
@@ -44,20 +44,20 @@ func (d *demo) startTransfer(context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return d.goOn(time.Second)
+	return d.goOn(ctx, time.Second)
 }
 
-func (d *demo) transferGoesOn(context.Context) (string, error) { return d.goOn(0) }
+func (d *demo) transferGoesOn(ctx context.Context) (string, error) { return d.goOn(ctx, 0) }
 
 // goOn is satisfied when all streams are whole and enough bytes arrived, after
 // at least a time.
-func (d *demo) goOn(least time.Duration) (string, error) {
+func (d *demo) goOn(ctx context.Context, least time.Duration) (string, error) {
 	first, err := d.transfer.sink.Sample()
 	if err != nil {
 		return "", err
 	}
 	time.Sleep(least)
-	s, err := d.awaitBytes(first, goOnBytes)
+	s, err := d.awaitBytes(ctx, first, goOnBytes)
 	if err != nil {
 		return "", err
 	}
@@ -66,7 +66,7 @@ func (d *demo) goOn(least time.Duration) (string, error) {
 
 // awaitBytes waits until so many more bytes than in a sample have arrived. Stall
 // of what it returns is the longest silence meanwhile.
-func (d *demo) awaitBytes(since load.Sample, bytes uint64) (load.Sample, error) {
+func (d *demo) awaitBytes(ctx context.Context, since load.Sample, bytes uint64) (load.Sample, error) {
 	deadline := time.Now().Add(goOnPatience)
 	stall := time.Duration(0)
 	for {
@@ -83,6 +83,8 @@ func (d *demo) awaitBytes(since load.Sample, bytes uint64) (load.Sample, error) 
 			return s, fmt.Errorf("%d times the bytes that arrived were not those that were sent", s.Errors)
 		case s.Open == transferStreams && s.Bytes-since.Bytes >= bytes:
 			return s, nil
+		case ctx.Err() != nil:
+			return s, errInterrupted
 		case time.Now().After(deadline):
 			return s, fmt.Errorf("%d streams are open and %d bytes arrived in %v; expected %d streams and %d bytes",
 				s.Open, s.Bytes-since.Bytes, goOnPatience, transferStreams, bytes)

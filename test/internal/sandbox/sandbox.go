@@ -36,7 +36,7 @@ const (
 )
 
 // grace is how long the inside may take to clean up after a signal.
-const grace = 15 * time.Second
+const grace = 30 * time.Second
 
 // Run calls inside in a sandbox and returns the exit status for os.Exit: what
 // inside returned, or 1 with a message on standard error if the sandbox could
