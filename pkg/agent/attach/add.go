@@ -38,7 +38,7 @@ type Request struct {
 // Add wires a pod and returns when its policy is in force and its interface up.
 // After an error nothing is left. An attachment that is there already, with the
 // same namespace, is returned as it is. Errors: attachment.ErrInvalid,
-// ErrRequest, ErrElsewhere, ErrNoPort, podnet.ErrNoNetNS, those of ipam's Lease
+// ErrRequest, ErrElsewhere, ErrNotReady, ErrNoPort, podnet.ErrNoNetNS, those of ipam's Lease
 // and forwarder's Add, ctx's.
 func (m *Manager) Add(ctx context.Context, r Request) (*attachment.Attachment, error) {
 	if err := m.check(&r); err != nil {
@@ -71,6 +71,11 @@ func (m *Manager) Add(ctx context.Context, r Request) (*attachment.Attachment, e
 	// Before the lease: an address that is given back must cool down.
 	if _, err := m.forwarder.Add(ctx, "", func(s desired.State) desired.State { return s }); err != nil {
 		return nil, tried("attach", r.ID, err)
+	}
+	if m.ready != nil {
+		if err := m.ready(ctx); err != nil {
+			return nil, tried("attach", r.ID, fmt.Errorf("%w: %w", ErrNotReady, err))
+		}
 	}
 	return m.add(ctx, r, nsID)
 }

@@ -5,7 +5,9 @@ package attach
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"os"
@@ -35,10 +37,18 @@ var (
 	pools    = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/24"), netip.MustParsePrefix("fd00:10:244::/64")}
 )
 
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if !testing.Verbose() {
+		slog.SetDefault(slog.New(slog.DiscardHandler))
+	}
+	os.Exit(m.Run())
+}
+
 // bed is a machine: forwarder, folders, and an agent that can be killed and
 // started again.
 type bed struct {
-	*testing.T
+	testing.TB
 	dir    string
 	host   string
 	fake   *forwardertest.Fake
@@ -56,8 +66,8 @@ type agent struct {
 	kill   func()
 }
 
-func start(t *testing.T) *bed {
-	b := &bed{T: t, dir: t.TempDir(), host: netnstest.New(t), pools: pools}
+func start(t testing.TB) *bed {
+	b := &bed{TB: t, dir: t.TempDir(), host: netnstest.New(t), pools: pools}
 	b.fake = forwardertest.Start(t, filepath.Join(b.dir, "f.sock"), b.host, true)
 	if err := b.run(); err != nil {
 		t.Fatal(err)
@@ -87,7 +97,7 @@ func (b *bed) run() error {
 	if err != nil {
 		b.Fatal(err)
 	}
-	m.Use(keeper)
+	m.Use(keeper, nil)
 	initial := desired.State{Node: desired.Node{HostInterface: "netio0", HostMTU: 1400, Routers: gateways, PodCIDRs: b.pools}}
 	for _, a := range m.List() {
 		initial = initial.With(a)
@@ -106,7 +116,7 @@ func (b *bed) run() error {
 // pod makes a pod's namespace and the request for it.
 func (b *bed) pod(name string) Request {
 	b.Helper()
-	return Request{ID: attachment.ID{Network: "netio", ContainerID: name, IfName: "eth0"}, NetNS: netnstest.New(b.T),
+	return Request{ID: attachment.ID{Network: "netio", ContainerID: name, IfName: "eth0"}, NetNS: netnstest.New(b.TB),
 		Namespace: "shop", Name: name, Labels: map[string]string{"app": name}}
 }
 

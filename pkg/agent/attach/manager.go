@@ -41,6 +41,8 @@ var (
 	ErrRequest = errors.New("invalid request")
 	// ErrNoPort: the forwarder could not make the interface.
 	ErrNoPort = errors.New("the forwarder could not make the interface")
+	// ErrNotReady: the host cannot take pods now.
+	ErrNotReady = errors.New("the host is not ready")
 	// ErrDiffers: an attachment is not as it was made.
 	ErrDiffers = errors.New("the attachment was changed")
 )
@@ -65,6 +67,7 @@ type Manager struct {
 	leases    *ipam.Allocator
 	store     *attachment.Store
 	forwarder Forwarder
+	ready     func(context.Context) error
 	pending   string // folder
 
 	locks keyedMutex
@@ -87,8 +90,11 @@ func NewManager(leases *ipam.Allocator, store *attachment.Store, pendingDir stri
 		attached: map[attachment.ID]*attachment.Attachment{}, ports: map[string]attachment.ID{}}
 }
 
-// Use sets the forwarder, before the first call but Recover.
-func (m *Manager) Use(f Forwarder) { m.forwarder = f }
+// Use sets the forwarder, and what waits until the host can take pods and tells
+// why it cannot (nil: it always can), before the first call but Recover.
+func (m *Manager) Use(f Forwarder, ready func(context.Context) error) {
+	m.forwarder, m.ready = f, ready
+}
 
 // Set changes what new attachments get.
 func (m *Manager) Set(s Settings) {

@@ -12,9 +12,11 @@ import (
 const (
 	// period is how often everything is compared though nothing was told.
 	period = 30 * time.Second
+	// again is when a pass follows one that failed.
+	again = time.Second
 	// pause lets a burst of changes become one pass, and bounds how often passes
 	// follow each other where other programs change the network all the time.
-	pause = 250 * time.Millisecond
+	pause = 100 * time.Millisecond
 )
 
 // Keeper keeps the host's network as it is wanted: after every change of the
@@ -56,20 +58,23 @@ func (k *Keeper) Run(ctx context.Context) {
 	watcher.Go(func() { k.host.watch(ctx, k.Poke) })
 	defer watcher.Wait()
 	defer cancel()
-	tick := time.NewTicker(period)
-	defer tick.Stop()
+	wait := period
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-k.poke:
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 		k.mu.Lock()
 		want := k.want
 		k.mu.Unlock()
 		if want != nil {
-			k.done(k.host.Reconcile(*want))
+			err := k.host.Reconcile(*want)
+			if wait = period; err != nil {
+				wait = again
+			}
+			k.done(err)
 		}
 		select {
 		case <-ctx.Done():

@@ -3,12 +3,14 @@
 package standalone
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"reflect"
 	"slices"
 
 	"netio.dev/netio/pkg/agent/desired"
+	"netio.dev/netio/pkg/agent/forwarder"
 	"netio.dev/netio/pkg/agent/hostnet"
 	"netio.dev/netio/pkg/policy/manifest"
 )
@@ -88,10 +90,33 @@ func routerOf(routers []netip.Addr, ip netip.Addr) (netip.Addr, bool) {
 	return routers[i], true
 }
 
+// hostReady waits until the host's network is as it should be: a pod whose
+// packets the host would lose is not made. It gives up as an Add does over a
+// forwarder that is away, with the reason.
+func (a *agent) hostReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, forwarder.Patience)
+	defer cancel()
+	for {
+		a.mu.Lock()
+		err, pass := a.hostErr, a.hostPass
+		a.mu.Unlock()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-pass:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 // hostDone is called after each pass over the host's network.
 func (a *agent) hostDone(err error) {
 	a.mu.Lock()
 	a.hostErr = err
+	close(a.hostPass)
+	a.hostPass = make(chan struct{})
 	known := a.addresses
 	a.mu.Unlock()
 	if errors.Is(err, hostnet.ErrNoInterface) && !a.keeper.Status().InForce {

@@ -85,8 +85,10 @@ type agent struct {
 
 	mu     sync.Mutex
 	config *config.Config
-	// hostErr is what the last pass over the host's network complained of.
-	hostErr error
+	// hostErr is what the last pass over the host's network complained of;
+	// hostPass is closed, and replaced, after each pass.
+	hostErr  error
+	hostPass chan struct{}
 	// hostWant is what the host's network is to be.
 	hostWant  hostnet.Config
 	addresses []netip.Addr
@@ -111,7 +113,8 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer lock.Release()
-	a := &agent{Options: o, started: time.Now(), config: c, joined: make(chan struct{}, 1), portErrs: map[string]string{}}
+	a := &agent{Options: o, started: time.Now(), config: c, joined: make(chan struct{}, 1),
+		hostErr: hostnet.ErrNoInterface, hostPass: make(chan struct{}), portErrs: map[string]string{}}
 	if err := a.open(ctx); err != nil {
 		return err
 	}
@@ -182,7 +185,7 @@ func (a *agent) open(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, a.leases.Close())
 	}
-	a.manager.Use(a.keeper)
+	a.manager.Use(a.keeper, a.hostReady)
 	a.hostLoop = hostnet.NewKeeper(a.host, a.hostDone)
 	return nil
 }
@@ -216,7 +219,8 @@ func (a *agent) mtu(c *config.Config) (int, error) {
 
 // run serves until ctx ends.
 func (a *agent) run(ctx context.Context, data []byte) error {
-	slog.Info("netio-agent starts", "version", a.Version, "node", a.config.Node, "pods", a.config.PodCIDRs, "attachments", len(a.manager.List()))
+	c := a.config // of which nothing changes while the agent runs that is used here
+	slog.Info("netio-agent starts", "version", a.Version, "node", c.Node, "pods", c.PodCIDRs, "attachments", len(a.manager.List()))
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
 	defer workers.Wait()
@@ -237,22 +241,22 @@ func (a *agent) run(ctx context.Context, data []byte) error {
 	workers.Go(func() { a.watchPending(background) })
 	workers.Go(func() { a.watchConfig(background, data) })
 
-	listener, err := socket.Listen(a.config.Socket)
+	listener, err := socket.Listen(c.Socket)
 	if err != nil {
 		return err
 	}
 	g := grpc.NewServer()
 	service.Register(g, service.Options{
-		Version: a.Version, Node: a.config.Node, Mode: "standalone", Started: a.started,
+		Version: a.Version, Node: c.Node, Mode: "standalone", Started: a.started,
 		Manager: a.manager, Keeper: a.keeper, Leases: a.leases, Problems: &a.problems,
 		Ready: a.ready, Degraded: a.degraded, Policies: func() int { return int(a.policies.Load()) },
 	})
 	serving := make(chan error, 1)
 	go func() { serving <- g.Serve(listener) }()
-	slog.Info("netio-agent serves", "socket", a.config.Socket)
+	slog.Info("netio-agent serves", "socket", c.Socket)
 	select {
 	case err := <-serving:
-		return fmt.Errorf("serve %s: %w", a.config.Socket, err)
+		return fmt.Errorf("serve %s: %w", c.Socket, err)
 	case <-ctx.Done():
 	}
 	stopServer(g)

@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
@@ -350,6 +351,13 @@ func TestHostDegraded(t *testing.T) {
 	b.until("degraded", func() bool { return strings.HasPrefix(b.status(), "51 the host's network") })
 	if !b.hasProblem("host network", "netio0", "veth", "hostInterface") {
 		t.Errorf("problems %v", b.problems())
+	}
+	_, err := b.cni().Add(ctx, &agentv1.AddRequest{Id: id("web"), Netns: netnstest.New(t)})
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "hostInterface") {
+		t.Errorf("ADD: %v", err)
+	}
+	if used := b.info().Pools[0].Used; used != 0 || len(b.fake.Snapshot().GetPorts()) != 1 {
+		t.Errorf("left of it: %d addresses, ports %v", used, b.fake.Snapshot().GetPorts())
 	}
 	cancel()
 	if err := <-done; err != nil {
