@@ -166,7 +166,7 @@ func (f *Forwarder) portID(name string) (uint32, bool) {
 
 // needWhole makes the device bring a captured port's packets whole.
 func (f *Forwarder) needWhole(port, bytes uint32) error {
-	whole := bytes > abi.NbufRoom
+	whole := bytes > abi.ParkCopyMin // so much is there of a parked packet
 	return f.dev.SetPort(device.PortID(port), device.PortUpdate{Whole: &whole})
 }
 
