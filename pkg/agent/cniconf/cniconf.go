@@ -25,15 +25,18 @@ var ErrForeign = errors.New("not written by netio-agent")
 
 // Install puts the plugin's binary, read from source, and the network's
 // conflist in place: the binary first, since a runtime uses a network as soon as
-// it sees it. What is the same already is not touched.
+// it sees it. What is the same already is not touched, and a plugin that is
+// there already will do if there is none at source.
 func Install(c *config.Config, source string) error {
 	i := c.InstallCNI
-	binary, err := os.ReadFile(source)
-	if err != nil {
+	target := filepath.Join(i.BinDir, Plugin)
+	switch binary, err := os.ReadFile(source); {
+	case err == nil:
+		if err := write(target, binary, 0o755); err != nil {
+			return fmt.Errorf("install CNI plugin: %w", err)
+		}
+	case !errors.Is(err, fs.ErrNotExist) || !exists(target):
 		return fmt.Errorf("read CNI plugin to install: %w; put %s beside netio-agent", err, Plugin)
-	}
-	if err := write(filepath.Join(i.BinDir, Plugin), binary, 0o755); err != nil {
-		return fmt.Errorf("install CNI plugin: %w", err)
 	}
 	conflist := Conflist(c)
 	path := filepath.Join(i.ConfDir, i.File)
@@ -44,6 +47,11 @@ func Install(c *config.Config, source string) error {
 		return fmt.Errorf("install CNI network: %w", err)
 	}
 	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // Remove takes away what Install made. What is gone already is no error; a

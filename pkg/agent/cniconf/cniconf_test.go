@@ -79,6 +79,21 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// The plugin was installed by other means.
+func TestBinaryIsThere(t *testing.T) {
+	c, source := setUp(t)
+	target := filepath.Join(c.InstallCNI.BinDir, Plugin)
+	if err := errors.Join(os.MkdirAll(c.InstallCNI.BinDir, 0o755), os.WriteFile(target, []byte("theirs"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Install(c, source+"-none"); err != nil {
+		t.Fatal(err)
+	}
+	if is, _ := os.ReadFile(target); string(is) != "theirs" {
+		t.Errorf("the plugin is now %q", is)
+	}
+}
+
 func TestNoBinary(t *testing.T) {
 	c, source := setUp(t)
 	if err := Install(c, source+"-none"); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "put netio-cni beside") {

@@ -98,7 +98,7 @@ func (d *decoder) connections(c *Connections) func(*yaml.Node, string) {
 			"timeouts": func(n *yaml.Node, path string) {
 				t := &c.Timeouts
 				seconds := func(v *time.Duration) func(*yaml.Node, string) {
-					return d.duration(v, time.Second, 30*24*time.Hour)
+					return d.duration(v, time.Second, 12*24*time.Hour)
 				}
 				d.mapping(n, path, map[string]func(*yaml.Node, string){
 					"tcpEstablished": seconds(&t.TCPEstablished),
