@@ -56,7 +56,9 @@ func (d *Device) gone() error {
 }
 
 // Kick implements device.Device: it services the OutQ of the lane and reads the
-// TUNs of its ports.
+// TUNs of its ports. While that finds nothing, every other call gives the CPU to
+// who waits for it: on a busy machine that is often the receiver of the last
+// packet, which the write of it has woken on this CPU.
 func (d *Device) Kick(lane int) error {
 	l := d.lanes[lane]
 	l.mu.Lock()
@@ -64,8 +66,11 @@ func (d *Device) Kick(lane int) error {
 		l.mu.Unlock()
 		return *e
 	}
-	l.service()
+	idle := l.service()
 	l.mu.Unlock()
+	if idle {
+		yield()
+	}
 	return nil
 }
 

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"netio.dev/netio/pkg/dataplane/abi"
 	"netio.dev/netio/pkg/dataplane/device"
 )
@@ -64,7 +66,8 @@ func FuzzOutQ(f *testing.F) {
 			case 2:
 				to := []*fakeTUN{a, b}[prog[1]%2]
 				v := vnetHdr{flags: prog[4], gsoType: prog[5], hdrLen: uint16(prog[6]), gsoSize: uint16(prog[7]), csumStart: uint16(prog[2])}
-				to.push(v, make([]byte, 1+256*int(prog[3])))
+				hdr := (*[vnetLen]byte)(unsafe.Pointer(&v))[:]
+				rawWrite2(to.fd, append(hdr[:vnetLen:vnetLen], make([]byte, 1+256*int(prog[3]))...)) // until it is full
 			case 3:
 				kick()
 			}
@@ -138,6 +141,8 @@ func FuzzRecover(f *testing.F) {
 				st.ports[i].phase = phaseRemoving
 			}
 		}
+		unix.Munmap(mem.area) // as takeOver maps them
+		unix.Munmap(mem.state)
 		d, err := takeOver(mem, owner, nil, noKeeper{})
 		if err != nil {
 			t.Fatal(err)

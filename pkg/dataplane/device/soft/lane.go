@@ -22,7 +22,8 @@ const (
 	maxChain     = 64        // nbufs of one packet
 	rxBatch      = 256       // packets per Kick at most
 	rxPortBatch  = 64        // packets per port and Kick at most
-	rxRoundBytes = 256 << 10 // bytes per Kick at most
+	rxRoundBytes = 128 << 10 // bytes per Kick at most
+	yieldEvery   = 2         // idle Kicks
 )
 
 // lane is the device's side of one lane. mu is held by Kick and by control
@@ -70,6 +71,9 @@ type lane struct {
 	nbufs pool
 	slots pool
 
+	found bool // this Kick has moved something
+	idle  uint // Kicks in a row that have not
+
 	calls     uint64        // system calls so far
 	callsSeen atomic.Uint64 // the same, for others
 }
@@ -80,12 +84,19 @@ func (l *lane) nbuf(i uint32) unsafe.Pointer {
 }
 
 // service is one Kick: the OutQ first, which gives nbufs and slots back, then
-// the TUNs, then events.
-func (l *lane) service() {
+// the TUNs, then events. It tells whether it is time to let others run.
+func (l *lane) service() (idle bool) {
+	l.found = false
 	l.serviceOutQ()
 	l.poll()
 	if l.events.pending.Load() {
 		l.publishEvents()
 	}
 	l.callsSeen.Store(l.calls)
+	if l.found {
+		l.idle = 0
+		return false
+	}
+	l.idle++
+	return l.idle%yieldEvery == 0
 }

@@ -44,6 +44,7 @@ func (l *lane) serviceOutQ() {
 		if used == 0 {
 			return
 		}
+		l.found = true
 		l.act(l.out.Pos() - uint32(used))
 		l.ls.outqHead = l.out.Pos()
 		l.out.Release()

@@ -26,6 +26,8 @@ func rawWritev(fd int, iov *iovec, n int) (int, syscall.Errno) {
 	return int(r), e
 }
 
+func yield() { syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0) }
+
 func rawWrite(fd int, p unsafe.Pointer, n uintptr) (int, syscall.Errno) {
 	r, _, e := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(p), n)
 	return int(r), e

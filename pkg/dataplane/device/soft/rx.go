@@ -45,6 +45,9 @@ func (l *lane) poll() {
 			break
 		}
 	}
+	if l.rxLeft < rxBatch {
+		l.found = true
+	}
 	if len(l.rx) > 0 {
 		l.handOver(l, l.rx)
 		l.rx = l.rx[:0]
