@@ -100,6 +100,23 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
+func TestPutBack(t *testing.T) {
+	w, r, _ := pair(3, 1<<32-3)
+	w.Publish([]uint32{1, 2, 3, 4, 5})
+	buf := make([]uint32, 8)
+	if n := r.Take(buf); n != 5 {
+		t.Fatalf("took %d entries, want 5", n)
+	}
+	r.PutBack(3)
+	r.Release()
+	if free := w.Free(); free != 5 {
+		t.Errorf("%d slots are free, want 5", free)
+	}
+	if n := r.Take(buf); n != 3 || abi.Param(buf[0]) != 3 {
+		t.Errorf("took %d entries from %d on, want 3 from 3 on", n, abi.Param(buf[0]))
+	}
+}
+
 func TestWriterDistrustsHead(t *testing.T) {
 	w, _, _ := pair(3, 100)
 	*w.head = 500

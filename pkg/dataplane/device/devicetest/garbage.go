@@ -172,5 +172,5 @@ func testScribble(t *testing.T, h Harness) {
 	for _, p := range []*pod{a, b} {
 		p.setUp(false) // nothing more comes in
 	}
-	settleAll(t, dev)
+	settleAll(t, newWorkers(t, dev))
 }

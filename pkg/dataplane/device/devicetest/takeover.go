@@ -254,5 +254,5 @@ func testOwnerDeath(t *testing.T, h Harness) {
 			t.Errorf("lane %d: %d bad entries", lane, n)
 		}
 	}
-	settleAll(t, dev)
+	settleAll(t, newWorkers(t, dev))
 }

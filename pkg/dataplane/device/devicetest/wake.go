@@ -4,50 +4,62 @@ package devicetest
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"net"
 	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"netio.dev/netio/pkg/dataplane/abi"
 	"netio.dev/netio/pkg/dataplane/device"
 )
 
-// testWakeUps puts a worker to sleep without a time limit, again and again, and
-// ends each sleep in one of the ways that there are. A lost wake-up hangs it.
+// testWakeUps puts workers to sleep without a time limit, again and again, and ends
+// each sleep in one of the ways that there are. A lost wake-up hangs it. With
+// several lanes most packets are read by one and worked on by another.
 func testWakeUps(t *testing.T, h Harness) {
-	dev := open(t, h, Config{})
+	for _, lanes := range []int{1, 3} {
+		t.Run(fmt.Sprint("lanes=", lanes), func(t *testing.T) { wakeUps(t, h, lanes) })
+	}
+}
+
+func wakeUps(t *testing.T, h Harness, lanes int) {
+	dev := open(t, h, Config{Lanes: lanes})
 	p := newPod(t, dev, 1, device.PortConfig{})
-	c := p.udp(p.v4, 0)
-	w := newWorker(t, dev, 0)
-	w.await("port up", func() bool { return w.area.Port(p.id()).State&abi.PortUp != 0 })
-	var packets, events, turns atomic.Uint64
+	c := []*net.UDPConn{p.udp(p.v4, 0), p.udp(p.v4, 0), p.udp(p.v4, 0), p.udp(p.v4, 0), p.udp(p.v4, 0)}
+	var packets, events atomic.Uint64
+	turns := make([]atomic.Uint64, lanes)
 	var stop atomic.Bool
-	done := make(chan error, 1)
-	go func() {
-		for !stop.Load() {
-			if err := dev.Kick(0); err != nil {
-				done <- err
-				return
+	done := make(chan error, lanes)
+	var workers []*worker
+	for lane := range lanes {
+		w := newWorker(t, dev, lane)
+		workers = append(workers, w)
+		go func() {
+			for !stop.Load() {
+				if err := dev.Kick(lane); err != nil {
+					done <- err
+					return
+				}
+				w.take()
+				n := len(w.got) + len(w.evs)
+				w.free(w.got...)
+				packets.Add(uint64(len(w.got)))
+				events.Add(uint64(len(w.evs)))
+				w.got, w.evs = nil, nil
+				turns[lane].Add(1)
+				if n > 0 {
+					continue
+				}
+				if err := dev.Wait(lane, -1); err != nil {
+					done <- err
+					return
+				}
 			}
-			w.take()
-			packets.Add(uint64(len(w.got)))
-			events.Add(uint64(len(w.evs)))
-			w.free(w.got...)
-			n := len(w.got) + len(w.evs)
-			w.got, w.evs = nil, nil
-			turns.Add(1)
-			if n > 0 {
-				continue
-			}
-			if err := dev.Wait(0, -1); err != nil {
-				done <- err
-				return
-			}
-		}
-		done <- nil
-	}()
+			done <- nil
+		}()
+	}
 	// progress waits until count has passed n.
 	progress := func(what string, count *atomic.Uint64, n uint64) {
 		t.Helper()
@@ -65,11 +77,12 @@ func testWakeUps(t *testing.T, h Harness) {
 		}
 		switch rnd.IntN(64) {
 		case 0, 2, 3, 4, 5, 6, 7, 8:
-			n := turns.Load()
-			if err := dev.Wake(0); err != nil {
+			lane := rnd.IntN(lanes)
+			n := turns[lane].Load()
+			if err := dev.Wake(lane); err != nil {
 				t.Fatal(err)
 			}
-			progress("Wake", &turns, n+1)
+			progress("Wake", &turns[lane], n+1)
 		case 1:
 			// An event made by another goroutine.
 			n := events.Load()
@@ -85,18 +98,22 @@ func testWakeUps(t *testing.T, h Harness) {
 			progress("a removed port", &events, n+1)
 		default:
 			for range 1 + rnd.IntN(3) {
-				send(t, c, p.v4.Next(), 2000, []byte("wake up"))
+				send(t, c[rnd.IntN(len(c))], p.v4.Next(), 2000, []byte("wake up"))
 				sent++
 			}
 			progress("a packet", &packets, sent)
 		}
 	}
 	stop.Store(true)
-	if err := dev.Wake(0); err != nil {
-		t.Fatal(err)
+	for lane := range lanes {
+		if err := dev.Wake(lane); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := <-done; err != nil {
-		t.Error(err)
+	for range lanes {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	}
 
 	// Wait ends by itself, and Wake before Wait counts.
@@ -111,7 +128,7 @@ func testWakeUps(t *testing.T, h Harness) {
 			t.Error(err)
 		}
 	}
-	w.settle()
+	settleAll(t, workers)
 
 	// Close ends a sleep.
 	go func() { done <- dev.Wait(0, -1) }()

@@ -292,15 +292,19 @@ func shut(t testing.TB, dev device.Device) {
 	}
 }
 
-// settleAll is settle for an instance with several lanes and a new owner: what
-// waits on all lanes is given back first.
-func settleAll(t testing.TB, dev device.Device) {
-	t.Helper()
-	var lanes []*worker
-	for i := range int(dev.Area().Header().Lanes) {
-		lanes = append(lanes, newWorker(t, dev, i))
+// newWorkers works all lanes of an instance that nobody has worked since Attach.
+func newWorkers(t testing.TB, dev device.Device) []*worker {
+	var list []*worker
+	for lane := range int(dev.Area().Header().Lanes) {
+		list = append(list, newWorker(t, dev, lane))
 	}
-	count := int(dev.Area().NbufCount())
+	return list
+}
+
+// settleAll is settle for several lanes: each of them may have nbufs in stock.
+func settleAll(t testing.TB, lanes []*worker) {
+	t.Helper()
+	count := int(lanes[0].area.NbufCount())
 	seen := make(map[uint32]bool)
 	w := lanes[0]
 	w.await("full count of nbufs", func() bool {
