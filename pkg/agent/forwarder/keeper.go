@@ -82,6 +82,7 @@ type Keeper struct {
 	queue  []*request
 	closed bool
 	status Status
+	told   bool
 	// taken is what the forwarder took last.
 	taken *dataplanev1.Snapshot
 	wake  chan struct{}
@@ -295,9 +296,9 @@ func (k *Keeper) report(s Status) {
 	if s.Revision == 0 {
 		s.Revision = k.status.Revision
 	}
-	same := s.Connected == k.status.Connected && s.InForce == k.status.InForce && s.Revision == k.status.Revision &&
+	same := k.told && s.Connected == k.status.Connected && s.InForce == k.status.InForce && s.Revision == k.status.Revision &&
 		text(s.Err) == text(k.status.Err) && len(s.Problems) == 0 && len(k.status.Problems) == 0
-	k.status = s
+	k.status, k.told = s, true
 	k.mu.Unlock()
 	if !same && k.events.Status != nil {
 		k.events.Status(s)

@@ -413,6 +413,15 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
+// A forwarder that never was there is told of, too.
+func TestNobodyThere(t *testing.T) {
+	b := &bed{T: t}
+	b.run(filepath.Join(t.TempDir(), "nobody.sock"), initial())
+	if s := <-b.status; s.Connected || s.InForce || !errors.Is(s.Err, ErrDown) {
+		t.Errorf("told %+v", s)
+	}
+}
+
 func TestStopAnswersAll(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "nobody.sock")
 	b := &bed{T: t}

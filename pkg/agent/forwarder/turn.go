@@ -21,10 +21,12 @@ import (
 
 // turn does what there is to do now.
 func (k *Keeper) turn(ctx context.Context) {
-	if k.conn.GetState() != connectivity.Ready {
+	if state := k.conn.GetState(); state != connectivity.Ready {
 		k.inForce = nil
-		k.retry.succeeded() // the connection's coming wakes
-		k.report(Status{Err: ErrDown})
+		k.retry.succeeded()                                   // the connection's coming wakes
+		if k.told || state == connectivity.TransientFailure { // not while it tries for the first time
+			k.report(Status{Err: ErrDown})
+		}
 		k.absorb(ErrDown)
 		return
 	}

@@ -110,10 +110,11 @@ func (s *session) reconcileNAT(c Config) error {
 			return err
 		}
 	}
+	// Adding before deleting makes the transaction good even if someone has
+	// deleted the table meanwhile.
 	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
-	if there {
-		conn.DelTable(table)
-	}
+	conn.AddTable(table)
+	conn.DelTable(table)
 	if c.Masquerade {
 		addTable(conn, table, natChains(c))
 	}
