@@ -19,7 +19,8 @@ import (
 //	TX c: IP UDP cc
 //
 // All that is different after that is what nobody may rely on: IPv4
-// identifications of packets with DF set (RFC 6864, section 4.1).
+// identifications of packets with DF set (RFC 6864, section 4.1). Packet sockets
+// and netfilter in the pod see the one packet, as they do after GRO.
 
 const (
 	maxSegments   = 64 // UDP_MAX_SEGMENTS of Linux before 6.9
@@ -45,12 +46,12 @@ func (l *lane) udpHeaders(d *txDesc) int {
 	b := l.segBytes(s)
 	switch {
 	case d.vnet.csumStart == 20 && len(b) > 28 && b[0] == 0x45 && b[9] == 17 &&
-		binary.BigEndian.Uint16(b[6:])&0x3fff == 0 && int(binary.BigEndian.Uint16(b[2:])) == len(b) &&
-		int(binary.BigEndian.Uint16(b[24:])) == len(b)-20:
+		be16(b[6:])&0x3fff == 0 && int(be16(b[2:])) == len(b) &&
+		int(be16(b[24:])) == len(b)-20:
 		return 28
 	case d.vnet.csumStart == 40 && len(b) > 48 && b[0]>>4 == 6 && b[6] == 17 &&
-		int(binary.BigEndian.Uint16(b[4:])) == len(b)-40 &&
-		int(binary.BigEndian.Uint16(b[44:])) == len(b)-40:
+		int(be16(b[4:])) == len(b)-40 &&
+		int(be16(b[44:])) == len(b)-40:
 		return 48
 	}
 	return 0
@@ -65,18 +66,17 @@ func (l *lane) segBytes(s *segment) []byte {
 func sameFlow(a, b []byte, h int, k uint16) bool {
 	// Ones' complement sums over the fields that differ must agree, or one
 	// of the checksums is wrong, and the receiver has to see that.
-	u16 := binary.BigEndian.Uint16
 	if h == 28 {
-		if u16(a) != u16(b) || binary.BigEndian.Uint32(a[6:]) != binary.BigEndian.Uint32(b[6:]) ||
+		if be16(a) != be16(b) || binary.BigEndian.Uint32(a[6:]) != binary.BigEndian.Uint32(b[6:]) ||
 			binary.BigEndian.Uint64(a[12:]) != binary.BigEndian.Uint64(b[12:]) ||
 			binary.BigEndian.Uint32(a[20:]) != binary.BigEndian.Uint32(b[20:]) {
 			return false
 		}
-		if u16(b[4:]) != u16(a[4:])+k && a[6]&0x40 == 0 {
+		if be16(b[4:]) != be16(a[4:])+k && a[6]&0x40 == 0 {
 			return false
 		}
-		ipA := uint32(u16(a[2:])) + uint32(u16(a[4:])) + uint32(u16(a[10:]))
-		ipB := uint32(u16(b[2:])) + uint32(u16(b[4:])) + uint32(u16(b[10:]))
+		ipA := uint32(be16(a[2:])) + uint32(be16(a[4:])) + uint32(be16(a[10:]))
+		ipB := uint32(be16(b[2:])) + uint32(be16(b[4:])) + uint32(be16(b[10:]))
 		if ipA%0xffff != ipB%0xffff {
 			return false
 		}
@@ -87,7 +87,7 @@ func sameFlow(a, b []byte, h int, k uint16) bool {
 	}
 	// A pseudo header's sum less the length it has in it.
 	ua, ub := a[h-8:], b[h-8:]
-	return (uint32(u16(ua[6:]))+0xffff-uint32(u16(ua[4:])))%0xffff == (uint32(u16(ub[6:]))+0xffff-uint32(u16(ub[4:])))%0xffff
+	return (uint32(be16(ua[6:]))+0xffff-uint32(be16(ua[4:])))%0xffff == (uint32(be16(ub[6:]))+0xffff-uint32(be16(ub[4:])))%0xffff
 }
 
 // run is the number of descriptors from i on that may go as one packet, and the
@@ -154,15 +154,17 @@ func (m *merged) fix(hdr, was, now int) {
 	udp := b[hdr-8:]
 	if hdr == 28 {
 		binary.BigEndian.PutUint16(b[2:], uint16(now))
-		c := ^binary.BigEndian.Uint16(b[10:])
+		c := ^be16(b[10:])
 		binary.BigEndian.PutUint16(b[10:], ^adjust(c, was, now))
 	} else {
 		binary.BigEndian.PutUint16(b[4:], uint16(now-40))
 	}
 	binary.BigEndian.PutUint16(udp[4:], uint16(now-hdr+8))
 	// A partial checksum is the pseudo header's sum, not inverted.
-	binary.BigEndian.PutUint16(udp[6:], adjust(binary.BigEndian.Uint16(udp[6:]), was-hdr+8, now-hdr+8))
+	binary.BigEndian.PutUint16(udp[6:], adjust(be16(udp[6:]), was-hdr+8, now-hdr+8))
 }
+
+func be16(b []byte) uint16 { return binary.BigEndian.Uint16(b) }
 
 // adjust replaces one word of a ones' complement sum (RFC 1624).
 func adjust(sum uint16, was, now int) uint16 {
