@@ -403,7 +403,12 @@ func (b *bed) connOf(s spec) conntrack.Conn {
 	if r := packet.Parse(data, len(data), &info); r != packet.OK {
 		b.Fatalf("parse: %s", r)
 	}
-	key := conntrack.MakeKey(info.Tuple)
+	return b.connOfTuple(info.Tuple)
+}
+
+func (b *bed) connOfTuple(t packet.Tuple) conntrack.Conn {
+	b.Helper()
+	key := conntrack.MakeKey(t)
 	ref := b.w.conns.Lookup(&key)
 	if ref == conntrack.NoRef {
 		b.Fatal("the packet has no connection")

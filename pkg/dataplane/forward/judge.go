@@ -22,6 +22,8 @@ type flow struct {
 	// keep: kept is what out was under older tables, to be kept if it is still right.
 	keep bool
 	kept packet.Tuple
+	// moved: it is not, as the destination is another one now.
+	moved bool
 
 	audit bool // policy would have dropped it
 	log   bool // a rule wants it reported

@@ -16,6 +16,7 @@ import (
 func destinationNAT(w *Worker, f *flow) Reason {
 	n := f.tables.DestinationNAT(f.orig.Dst, f.orig.Proto, f.orig.DstPort)
 	if n == nil {
+		f.moved = f.keep && (f.kept.Dst != f.orig.Dst || f.kept.DstPort != f.orig.DstPort)
 		return ReasonNone
 	}
 	f.dnat = n
@@ -28,6 +29,7 @@ func destinationNAT(w *Worker, f *flow) Reason {
 	} else {
 		b := choose(n, f.orig)
 		f.out.Dst, f.out.DstPort = b.Addr, b.Port
+		f.moved = f.keep
 	}
 	if f.trace != nil {
 		f.trace(step{stage: "destination NAT", verdict: "pass", rule: n.Name, detail: "to backend " + f.out.Dst.String()})

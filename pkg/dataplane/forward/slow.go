@@ -206,16 +206,19 @@ func (w *Worker) revalidate(c *conntrack.Conn, ref conntrack.Ref) (keep bool, r 
 		f.inID, f.in = id, w.tables.Port(id)
 	}
 	f.kept, f.keep = c.Dirs[conntrack.Reply].Tuple().Reply(), true
-	if r := w.judge(f); r != ReasonNone {
+	r = w.judge(f)
+	switch {
+	case f.moved:
+		return false, ReasonNone // whatever is to be said of the new destination
+	case r != ReasonNone:
 		// For the report, which is about the packet.
 		w.flow.rule, w.flow.toID = f.rule, f.toID
 		if ref.Dir() == conntrack.Reply {
 			w.flow.rule.reply, w.flow.toID = true, f.inID
 		}
 		return false, r
-	}
-	if f.out != f.kept {
-		return false, ReasonNone // its service has moved
+	case f.out != f.kept:
+		return false, ReasonNone // its source has moved
 	}
 	w.settle(c, f)
 	return true, ReasonNone
