@@ -91,12 +91,17 @@ func (d *Device) end(err error) bool {
 		l.wake()
 	}
 	for _, l := range d.lanes {
-		l.waitMu.Lock()
-		l.mu.Lock()
-		l.mu.Unlock()
-		l.waitMu.Unlock()
+		l.drain()
 	}
 	return true
+}
+
+// drain returns once nobody is in the lane's Kick or Wait.
+func (l *lane) drain() {
+	l.waitMu.Lock()
+	defer l.waitMu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 }
 
 // shut closes what this process has open, and unmaps the memory.
