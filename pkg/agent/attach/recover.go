@@ -107,15 +107,15 @@ func (m *Manager) rewire(ctx context.Context, id attachment.ID) error {
 	if a == nil {
 		return nil // deleted since
 	}
-	index, err := podnet.IfIndex(a.NetNS, a.NetNSID, a.IfName)
+	is, err := podnet.Look(a)
 	switch {
 	case errors.Is(err, podnet.ErrNoNetNS):
 		return nil // the runtime will delete it
 	case err != nil:
 		return tried("look for the interface of", id, err)
-	case index == 0:
+	case is.Index == 0:
 		return fmt.Errorf("%w: %s in %s is not there", ErrNoPort, a.IfName, a.NetNS)
-	case index == a.IfIndex:
+	case is.Index == a.IfIndex && !is.Blank:
 		return nil
 	}
 	done, err := m.configure(a)

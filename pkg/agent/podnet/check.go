@@ -73,27 +73,43 @@ func Check(a *attachment.Attachment) error {
 	return errors.Join(errs...)
 }
 
-// IfIndex returns the index of the interface in its namespace, 0 if there is
-// no interface with that name. Errors: ErrNoNetNS.
-func IfIndex(path string, id attachment.NetNSID, ifname string) (int, error) {
-	n, err := openSame(path, id)
+// Interface is what there is of a pod's interface.
+type Interface struct {
+	// Index in its namespace, 0 if there is no interface.
+	Index int
+	// Blank: it is down and has none of the pod's addresses, as one that the
+	// forwarder has just made. Index numbers may come again, so they do not tell.
+	Blank bool
+}
+
+// Look looks at an attachment's interface. Errors: ErrNoNetNS.
+func Look(a *attachment.Attachment) (Interface, error) {
+	n, err := openSame(a.NetNS, a.NetNSID)
 	if err != nil {
-		return 0, err
+		return Interface{}, err
 	}
 	defer n.Close()
 	h, err := netlink.NewHandleAt(netns.NsHandle(n.Fd()), unix.NETLINK_ROUTE)
 	if err != nil {
-		return 0, fmt.Errorf("open netlink in %s: %w", path, err)
+		return Interface{}, fmt.Errorf("open netlink in %s: %w", a.NetNS, err)
 	}
 	defer h.Close()
-	link, err := h.LinkByName(ifname)
+	link, err := h.LinkByName(a.IfName)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
-		return 0, nil
+		return Interface{}, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("find %s in %s: %w", ifname, path, err)
+		return Interface{}, fmt.Errorf("find %s in %s: %w", a.IfName, a.NetNS, err)
 	}
-	return link.Attrs().Index, nil
+	has, err := addresses(h, link)
+	if err != nil {
+		return Interface{}, err
+	}
+	i := Interface{Index: link.Attrs().Index, Blank: link.Attrs().Flags&net.FlagUp == 0}
+	for _, ip := range a.Addresses {
+		i.Blank = i.Blank && !has[netip.PrefixFrom(ip, ip.BitLen())]
+	}
+	return i, nil
 }
 
 func addresses(h *netlink.Handle, link netlink.Link) (map[netip.Prefix]bool, error) {

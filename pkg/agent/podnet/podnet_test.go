@@ -228,18 +228,39 @@ func TestNoNetNS(t *testing.T) {
 	}
 }
 
-func TestIfIndex(t *testing.T) {
+func TestLook(t *testing.T) {
 	c, tun := pod(t)
+	look := func() Interface {
+		t.Helper()
+		i, err := Look(made(c, State{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i
+	}
+	if i := look(); i.Index == 0 || !i.Blank {
+		t.Errorf("a new one: %+v", i)
+	}
 	s, err := Configure(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := IfIndex(c.NetNS, c.NetNSID, "eth0"); got != s.IfIndex || err != nil {
-		t.Errorf("got %d, %v, expected %d", got, err, s.IfIndex)
+	if i := look(); i.Index != s.IfIndex || i.Blank {
+		t.Errorf("a configured one: %+v", i)
+	}
+	inside(t, c.NetNS, func() error {
+		l, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetDown(l)
+	})
+	if i := look(); i.Blank {
+		t.Errorf("one that the pod set down: %+v", i)
 	}
 	tun.Close()
-	if got, err := IfIndex(c.NetNS, c.NetNSID, "eth0"); got != 0 || err != nil {
-		t.Errorf("of a removed interface %d, %v", got, err)
+	if i := look(); i.Index != 0 || i.Blank {
+		t.Errorf("a removed one: %+v", i)
 	}
 	if err := Check(made(c, s)); !errors.Is(err, ErrDiffers) {
 		t.Errorf("check: %v", err)
