@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attach
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"netio.dev/netio/pkg/agent/attachment"
+	"netio.dev/netio/pkg/agent/desired"
+	"netio.dev/netio/pkg/agent/netnstest"
+	"netio.dev/netio/pkg/agent/podnet"
+	"netio.dev/netio/pkg/cni/pending"
+	"netio.dev/netio/pkg/ipam"
+)
+
+// Kills at every point, by what they leave behind.
+func TestRecover(t *testing.T) {
+	b := start(t)
+	live, gone, deleted, killed := b.pod("live"), b.pod("gone"), b.pod("deleted"), b.pod("killed")
+	for _, r := range []Request{live, gone, deleted} {
+		b.add(r)
+	}
+	was := b.agent.get(live.ID)
+	// Killed after the port was in force and before the record.
+	if _, err := b.agent.leases.Lease(context.Background(), owner(killed.ID), ipam.Request{}); err != nil {
+		t.Fatal(err)
+	}
+	half := &attachment.Attachment{ID: killed.ID, Port: "killed/eth0", NetNS: killed.NetNS, Namespace: "shop", Name: "killed", MTU: 1400,
+		Addresses: []netip.Addr{netip.MustParseAddr("10.244.0.200")}}
+	if _, err := b.agent.keeper.Add(context.Background(), half.Port, func(s desired.State) desired.State { return s.With(half) }); err != nil {
+		t.Fatal(err)
+	}
+	b.agent.kill()
+	netnstest.Remove(gone.NetNS)
+	if err := pending.Write(pending.Dir(b.dir), record(deleted.ID)); err != nil {
+		t.Fatal(err)
+	}
+	never := pending.Record{Network: "netio", ContainerID: "never", IfName: "eth0"}
+	if err := pending.Write(pending.Dir(b.dir), never); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := b.run(); err != nil {
+		t.Fatal(err)
+	}
+	b.expect("live")
+	if left, err := pending.List(pending.Dir(b.dir)); len(left) != 0 || err != nil {
+		t.Errorf("pending deletions %v, %v", left, err)
+	}
+	if err := b.agent.Check(context.Background(), live.ID, live.NetNS, was.Addresses); err != nil {
+		t.Error(err)
+	}
+	// And again: nothing is sent, nothing blinks.
+	sent := len(b.fake.Requests())
+	b.agent.kill()
+	if err := b.run(); err != nil {
+		t.Fatal(err)
+	}
+	if now := len(b.fake.Requests()); now != sent {
+		t.Errorf("%d requests after a restart for nothing", now-sent)
+	}
+}
+
+// The databases are damaged: what can be kept is, and people are told.
+func TestRecoverDamage(t *testing.T) {
+	b := start(t)
+	for _, name := range []string{"a", "b"} {
+		b.add(b.pod(name))
+	}
+	addresses := b.agent.get(attachment.ID{Network: "netio", ContainerID: "a", IfName: "eth0"}).Addresses
+	b.agent.kill()
+	if err := os.WriteFile(filepath.Join(b.dir, "attachments", "netio@a@eth0.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := b.run()
+	if err == nil || !strings.Contains(err.Error(), "netio@a@eth0.json") {
+		t.Errorf("damaged record: %v", err)
+	}
+	if l, ok, err := b.agent.leases.Lookup("netio/a/eth0"); !ok || err != nil || !slices.Equal(l.Addresses, addresses) {
+		t.Errorf("the lease of the damaged record: %v, %v", l, err)
+	}
+	if err := b.agent.Del(context.Background(), attachment.ID{Network: "netio", ContainerID: "a", IfName: "eth0"}); err != nil {
+		t.Fatal(err)
+	}
+	b.expect("b")
+
+	b.agent.kill()
+	if err := os.Remove(filepath.Join(b.dir, "leases.db")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.run(); err != nil {
+		t.Fatal(err)
+	}
+	b.expect("b") // leased again
+}
+
+// A promise that is made while the agent runs, and one that is overtaken by a
+// new ADD.
+func TestPending(t *testing.T) {
+	b := start(t)
+	ctx := context.Background()
+	a := b.add(b.pod("a"))
+	r := b.pod("b")
+	old := b.add(r)
+	for _, id := range []attachment.ID{a.ID, old.ID} {
+		if err := pending.Write(pending.Dir(b.dir), record(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fresh := b.add(r) // settles its record first
+	if fresh == old {
+		t.Error("got the attachment whose deletion was promised")
+	}
+	if err := b.agent.SettlePending(ctx); err != nil {
+		t.Fatal(err)
+	}
+	b.expect("b")
+	if left, err := pending.List(pending.Dir(b.dir)); len(left) != 0 || err != nil {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// DEL while the forwarder is away.
+func TestDelWithoutForwarder(t *testing.T) {
+	b := start(t)
+	a := b.add(b.pod("a"))
+	b.add(b.pod("kept"))
+	b.fake.Stop()
+	for s := range b.status {
+		if !s.Connected {
+			break
+		}
+	}
+	if err := b.agent.Del(context.Background(), a.ID); err != nil {
+		t.Fatal(err)
+	}
+	b.fake.Run()
+	<-b.joined
+	b.expect("kept")
+}
+
+// The forwarder lost its device and made the interfaces anew.
+func TestRewire(t *testing.T) {
+	b := start(t)
+	r := b.pod("a")
+	a := b.add(r)
+	b.fake.Remake()
+	ctx := context.Background()
+	if err := b.agent.Check(ctx, a.ID, r.NetNS, nil); !errors.Is(err, podnet.ErrDiffers) {
+		t.Fatalf("before: %v", err)
+	}
+	if err := b.agent.Rewire(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.agent.Check(ctx, a.ID, r.NetNS, a.Addresses); err != nil {
+		t.Errorf("after: %v", err)
+	}
+	b.fake.Forget()
+	if err := b.agent.Rewire(ctx); !errors.Is(err, ErrNoPort) {
+		t.Errorf("without interface: %v", err)
+	}
+}
