@@ -118,7 +118,7 @@ func setLink(n ns.NetNS, h *netlink.Handle, link netlink.Link, c Config) error {
 	if err := h.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set up: %w", err)
 	}
-	return nil
+	return settle(h, c.Addresses)
 }
 
 // enableIPv6 runs in the pod's namespace: some runtimes make namespaces in
