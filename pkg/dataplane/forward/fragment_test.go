@@ -301,9 +301,21 @@ func TestFragmentTable(t *testing.T) {
 				b.piece(port, cut(s, id, 1400)[0], "b", cut(s.hop(), id, 1400)[0])
 			}
 		}
+		out := cut(udp("10.0.0.3", "10.0.0.2").with(func(s *spec) { s.size, s.ttl = 2000, 63 }), 1, 1400)
+		b.dropPiece("c", target[0], ReasonFragmentFull)
+		// A packet whose last fragment has passed gives way.
+		e := b.w.frags.slot(&info, 3)
+		last := udp("10.0.1.4", "10.0.0.2").with(func(s *spec) { s.size = 2000 })
+		b.piece("p3", cut(last, e.id, 1400)[1], "b", cut(last.hop(), e.id, 1400)[1])
+		b.pieces("c", target, "b", out)
+		if e.in != b.port("c") {
+			t.Error("another packet gave way")
+		}
+		b.w.frags.forget(b.port("c"))
+		*e = fragment{live: true, in: 1 << 20, expires: b.w.ms + 10_000}
 		b.dropPiece("c", target[0], ReasonFragmentFull)
 		b.now += 11 * time.Second
-		b.piece("c", target[0], "b", piece{raw: cut(udp("10.0.0.3", "10.0.0.2").with(func(s *spec) { s.size, s.ttl = 2000, 63 }), 1, 1400)[0].raw})
+		b.pieces("c", target, "b", out)
 	})
 }
 

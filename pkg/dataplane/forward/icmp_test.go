@@ -68,6 +68,15 @@ func TestRouterErrors(t *testing.T) {
 			s := udp(ip("world"), ip("nobody"))
 			b.refuse("host", s, ReasonNoRoute, icmpError(s, packet.NetUnreachable, 0))
 		})
+		t.Run("no larger than the way back takes", func(t *testing.T) {
+			b := newBed(t, podNet(func(s *dataplanev1.Snapshot) { s.Ports[3].Mtu = 600 }))
+			s := udp(ip("world"), ip("nobody")).with(func(s *spec) { s.size = 1400 })
+			want := icmpError(s, packet.NetUnreachable, 0)
+			if !v4(ip("a")) {
+				want.data = want.data[:600-48]
+			}
+			b.refuse("host", s, ReasonNoRoute, want)
+		})
 		t.Run("never about an ICMP error", func(t *testing.T) {
 			b := newBed(t, podNet())
 			e := errorFrom(ip("a"), ip("b"), udp(ip("b"), ip("a")), packet.PortUnreachable)

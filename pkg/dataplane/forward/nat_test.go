@@ -399,6 +399,9 @@ func TestSourceNAT(t *testing.T) {
 				b.apply(same)
 			}
 			b.conns(1)
+			if c := b.connOf(s); c.Packets != [2]uint64{3, 3} {
+				t.Errorf("%d packets are counted: it is not the same connection", c.Packets)
+			}
 		})
 		t.Run("a rule that goes ends its connections", func(t *testing.T) {
 			b := newBed(t, podNet(masquerade))
