@@ -79,7 +79,7 @@ func newBedOn(t *testing.T, snap *dataplanev1.Snapshot, cfg memdev.Config, conns
 	b := &bed{T: t, now: time.Hour}
 	checkValid(t, snap)
 	b.dev, b.w, b.f = testForwarder(t, snap, cfg, conns)
-	b.w.clock = func() time.Duration { return b.now }
+	b.w.clock, b.w.swept = func() time.Duration { return b.now }, b.now
 	b.w.tick()
 	b.settle() // asks for the stock of empty nbufs
 	t.Cleanup(func() {
