@@ -34,6 +34,7 @@ iperf3:iperf3
 tcpdump:tcpdump
 ethtool:ethtool
 ping:iputils-ping
+sysctl:procps
 jq:jq
 strace:strace
 shellcheck:shellcheck

@@ -143,6 +143,8 @@ func runInit() int {
 	}
 }
 
+// privateMounts needs / to be a mount point, which in a chroot it need not be;
+// without that the mounts would reach the host.
 func privateMounts() error {
 	for _, m := range []struct {
 		source, target, fstype string
@@ -153,6 +155,9 @@ func privateMounts() error {
 		{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV},
 	} {
 		if err := unix.Mount(m.source, m.target, m.fstype, m.flags, ""); err != nil {
+			if m.target == "/" && errors.Is(err, unix.EINVAL) {
+				return errors.New("/ is no mount point, so mounts cannot be made private; in a chroot, mount --bind its folder onto itself before you enter it")
+			}
 			return fmt.Errorf("mount %s: %w", m.target, err)
 		}
 	}
