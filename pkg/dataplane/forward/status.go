@@ -4,9 +4,6 @@ package forward
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -221,89 +218,4 @@ func protoTuple(t packet.Tuple) *dataplanev1.Tuple {
 
 func observeTuple(t packet.Tuple) observe.Tuple {
 	return observe.Tuple{Src: t.Src.As16(), Dst: t.Dst.As16(), SrcPort: t.SrcPort, DstPort: t.DstPort, Protocol: t.Proto}
-}
-
-// Explain tells what would become of the first packet of a flow: it goes
-// through the same stages, and leaves nothing behind.
-func (f *Forwarder) Explain(ctx context.Context, req *dataplanev1.ExplainRequest) (*dataplanev1.ExplainResponse, error) {
-	tuple, err := parseTuple(req)
-	if err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
-	}
-	res := &dataplanev1.ExplainResponse{Verdict: "allow"}
-	err = f.workers[0].Do(ctx, func() {
-		w := f.workers[0]
-		fl := flow{tables: w.tables, orig: tuple, trace: func(s step) {
-			res.Steps = append(res.Steps, &dataplanev1.ExplainStep{Stage: s.stage, Verdict: s.verdict, Rule: s.rule, Detail: s.detail})
-		}}
-		if !w.explain(&fl) {
-			res.Verdict = "deny"
-		}
-	})
-	if err != nil {
-		return nil, status.Error(codes.Unavailable, err.Error())
-	}
-	return res, nil
-}
-
-// explain judges what would be a flow's first packet, if it comes from the port
-// where packets from its source come from.
-func (w *Worker) explain(f *flow) bool {
-	in, ok := senderOf(f.tables, f.orig.Src)
-	if !ok {
-		f.trace(step{stage: "ingress port", verdict: "drop", detail: "no port has the source " + f.orig.Src.String() + ", and no route leads to it"})
-		return false
-	}
-	f.inID, f.in = in, f.tables.Port(in)
-	f.trace(step{stage: "ingress port", verdict: "pass", detail: f.in.Name})
-	switch {
-	case !opens(f.orig, packet.TCPSyn):
-		f.trace(step{stage: "connection", verdict: "drop", detail: ReasonNoConnection.Description()})
-		return false
-	case w.isLocal(f):
-		f.out = f.orig
-		if r := antiSpoofing(w, f); r != ReasonNone {
-			f.trace(step{stage: "anti-spoofing", verdict: "drop", detail: r.Description()})
-			return false
-		}
-		if r := egressPolicy(w, f); r != ReasonNone {
-			return false
-		}
-		f.trace(step{stage: "router", verdict: "allow", detail: "the router answers it itself"})
-		return true
-	}
-	return w.judge(f) == ReasonNone
-}
-
-var (
-	errFamilies = errors.New("source and destination are of different IP versions")
-	errRange    = errors.New("a protocol, port, or ICMP type or code is out of range")
-)
-
-func errField(field string, err error) error { return fmt.Errorf("%s: %w", field, err) }
-
-func parseTuple(req *dataplanev1.ExplainRequest) (t packet.Tuple, err error) {
-	p := req.GetTuple()
-	src, err := netip.ParseAddr(p.GetSrc())
-	if err != nil {
-		return t, errField("tuple.src", err)
-	}
-	dst, err := netip.ParseAddr(p.GetDst())
-	if err != nil {
-		return t, errField("tuple.dst", err)
-	}
-	if src.Unmap().Is4() != dst.Unmap().Is4() {
-		return t, errField("tuple", errFamilies)
-	}
-	if p.GetProtocol() > 255 || p.GetSrcPort() > 0xffff || p.GetDstPort() > 0xffff || req.GetIcmpType() > 255 || req.GetIcmpCode() > 255 {
-		return t, errField("tuple", errRange)
-	}
-	t = packet.Tuple{
-		Src: packet.AddrFrom(src), Dst: packet.AddrFrom(dst), Proto: uint8(p.GetProtocol()),
-		SrcPort: uint16(p.GetSrcPort()), DstPort: uint16(p.GetDstPort()),
-	}
-	if t.Proto == packet.ProtoICMP || t.Proto == packet.ProtoICMPv6 {
-		t.DstPort = uint16(req.GetIcmpType()<<8 | req.GetIcmpCode())
-	}
-	return t, nil
 }

@@ -137,6 +137,9 @@ func New(tb testing.TB, c Config) *Device {
 			ents: make([]uint32, c.Nbufs+abi.EventSlots), batch: make([]uint32, 0, c.Nbufs),
 		}
 	}
+	for i := range d.lanes {
+		d.fallAsleep(i)
+	}
 	for i := range c.Nbufs {
 		d.free = append(d.free, c.Nbufs-1-i)
 	}
@@ -201,6 +204,34 @@ func (d *Device) alloc() uint32 {
 	d.free = d.free[:len(d.free)-1]
 	d.theirs[i] = true
 	return i
+}
+
+// Drain carries out what is still on the OutQs, after the forwarder has ended.
+func (d *Device) Drain() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range d.lanes {
+		d.serve(i)
+	}
+}
+
+// Waiting are the nbufs on the InQs that the forwarder, which has ended, has not
+// taken.
+func (d *Device) Waiting() []uint32 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var list []uint32
+	for i := range d.lanes {
+		w := &d.lanes[i].in
+		head := d.area.PLane(i).InqHead
+		ring := d.area.InQ(i)
+		for pos := head; pos != w.Pos(); pos++ {
+			if e := ring[pos&uint32(len(ring)-1)]; abi.Action(e) == abi.InRX || abi.Action(e) == abi.InGrant {
+				list = append(list, abi.Param(e))
+			}
+		}
+	}
+	return list
 }
 
 // Alloc takes n free nbufs for entries that the caller makes himself.
@@ -288,7 +319,20 @@ func (d *Device) Kick(lane int) error {
 	defer d.mu.Unlock()
 	d.counts.Kicks++
 	d.serve(lane)
+	for d.fallAsleep(lane) {
+		d.serve(lane)
+	}
 	return nil
+}
+
+// fallAsleep is H to J of netio.h for a device with a context of its own; true if
+// there is more to do.
+func (d *Device) fallAsleep(lane int) bool {
+	if !d.cfg.OwnContext {
+		return false
+	}
+	atomic.AddUint32(&d.area.DLane(lane).SleepSeq, 1)
+	return d.lanes[lane].out.Ready()
 }
 
 // serve carries out what is on a lane's OutQ. d.mu is held.
