@@ -37,7 +37,10 @@ type Dir struct {
 	Gen   uint32 // generation of the tables that this was decided by
 	MTU   uint16 // of Out, capped at 65535
 	Flags uint16
-	_     [8]byte
+	// What NAT adds to checksums, ~old + new (RFC 1624): its addresses, and
+	// addresses and ports.
+	SumIP, SumL4 uint16
+	_            [4]byte
 }
 
 // State of a connection. The TCP states are those of the connection as seen

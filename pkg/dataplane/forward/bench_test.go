@@ -159,6 +159,11 @@ func newLoader(dev *memdev.Device, load load, flows uint32) *loader {
 	copy(l.header[:], first[:])
 	for i := range dev.Area().NbufCount() {
 		copy(dev.Area().NbufBytes(i)[abi.NbufData:], first[:])
+		off := uint16(20)
+		if load.v6 {
+			off = 40
+		}
+		*dev.Area().Nbuf(i) = abi.Nbuf{IPort: 1, Off: abi.NbufData, Len: loadSize, Total: loadSize, CsumStart: off, CsumOffset: 6}
 	}
 	return l
 }
@@ -179,10 +184,8 @@ func (l *loader) fill(n int, next func() uint32) {
 		} else {
 			binary.BigEndian.PutUint32(b[off:], flow*2654435761)
 		}
-		*l.dev.Area().Nbuf(i) = abi.Nbuf{
-			IPort: 1, Off: abi.NbufData, Len: loadSize, Total: loadSize,
-			Flags: abi.NbCsumPartial, CsumStart: uint16(off), CsumOffset: 6,
-		}
+		nb := l.dev.Area().Nbuf(i)
+		nb.Flags, nb.EPort = abi.NbCsumPartial, 0
 		l.ents = append(l.ents, abi.Entry(abi.InRX, i))
 	}
 	l.dev.Publish(0, l.ents...)

@@ -172,6 +172,10 @@ func (w *Worker) settle(c *conntrack.Conn, f *flow) {
 	o.In, o.Out, o.MTU, o.Flags, o.Gen = f.inID, f.toID, mtuOf(f.to), nat, w.gen
 	r.In, r.Out, r.MTU, r.Flags, r.Gen = f.toID, f.inID, mtuOf(f.in), nat, w.gen
 	c.Rule = f.rule.pack()
+	if nat != 0 {
+		setSums(o, r)
+		setSums(r, o)
+	}
 }
 
 // valid sees that a connection holds under the present tables, and that the

@@ -257,7 +257,7 @@ func (w *Worker) pass(p *pkt) bool {
 		c.DatagramUpdate(dir, &w.timeouts)
 	}
 	if d.Flags&conntrack.FlagNAT != 0 {
-		w.translate(p, &c.Dirs[dir&1^1])
+		w.translate(p, d, &c.Dirs[dir&1^1])
 	}
 	w.account(p, c, dir)
 	w.send(p, d.Out)

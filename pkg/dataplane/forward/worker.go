@@ -89,10 +89,10 @@ type Worker struct {
 	onPort  func(port uint32)
 
 	// What the slow path works with, one packet at a time.
-	info, natInfo packet.Info
-	inner         packet.Inner
-	flow, again   flow
-	own           pkt // that the router makes itself
+	info        packet.Info
+	inner       packet.Inner
+	flow, again flow
+	own         pkt // that the router makes itself
 
 	events *observe.Worker
 	tap    *observe.Tap

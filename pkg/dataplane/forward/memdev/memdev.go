@@ -196,8 +196,8 @@ func (d *Device) entries(ents []uint32, rx Rx) []uint32 {
 
 // alloc takes a free nbuf and makes it the process's. d.mu is held.
 func (d *Device) alloc() uint32 {
-	d.tb.Helper()
 	if len(d.free) == 0 {
+		d.tb.Helper()
 		d.tb.Fatal("the device has no free nbuf left")
 	}
 	i := d.free[len(d.free)-1]
@@ -236,7 +236,6 @@ func (d *Device) Waiting() []uint32 {
 
 // Alloc takes n free nbufs for entries that the caller makes himself.
 func (d *Device) Alloc(dst []uint32, n int) []uint32 {
-	d.tb.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for range n {
@@ -247,15 +246,14 @@ func (d *Device) Alloc(dst []uint32, n int) []uint32 {
 
 // Publish puts entries on a lane's InQ as they are.
 func (d *Device) Publish(lane int, ents ...uint32) {
-	d.tb.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.publish(lane, ents)
 }
 
 func (d *Device) publish(i int, ents []uint32) {
-	d.tb.Helper()
 	if n := d.lanes[i].in.Publish(ents); n != len(ents) {
+		d.tb.Helper()
 		d.tb.Fatalf("InQ %d takes %d of %d entries", i, n, len(ents))
 	}
 	_ = d.Wake(i)
