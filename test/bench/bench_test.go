@@ -84,11 +84,13 @@ func TestVerdict(t *testing.T) {
 
 func TestTable(t *testing.T) {
 	var out strings.Builder
-	run := description{CPUs: 2, CPU: "A CPU", Kernel: "6.1", Rounds: 2, Duration: time.Second}
+	run := description{CPUs: 2, CPU: "A CPU", Kernel: "6.1", Busy: 0.5, Rounds: 2, Duration: time.Second}
 	if err := printTable(&out, run, []string{"routed", "netio"}, twoRounds()); err != nil {
 		t.Fatal(err)
 	}
 	want := `2 CPUs (A CPU), Linux 6.1; 2 rounds of 1s, topologies in turn; median (min-max)
+
+Beware: 0.5 CPUs were busy with something else before the run.
 
                                       unit        routed            netio
 TCP, 1 stream                         Gbit/s      7.50 (5.00-10.0)  6.75 (4.50-9.00)

@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -29,6 +28,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"netio.dev/netio/test/internal/cputime"
 	"netio.dev/netio/test/internal/load"
 	"netio.dev/netio/test/internal/sandbox"
 )
@@ -38,6 +38,7 @@ type description struct {
 	CPUs     int           `json:"cpus"`
 	CPU      string        `json:"cpu"`
 	Kernel   string        `json:"kernel"`
+	Busy     float64       `json:"cpus_busy_before"` // with what else runs on the machine
 	Rounds   int           `json:"rounds"`
 	Duration time.Duration `json:"duration_ns"`
 }
@@ -150,6 +151,10 @@ func run(o options) (err error) {
 		subjects = append(subjects, subject{t, pair})
 	}
 
+	run, err := describe(o)
+	if err != nil {
+		return err
+	}
 	r := newResults()
 	for round := range o.rounds {
 		for _, p := range phases {
@@ -172,16 +177,13 @@ func run(o options) (err error) {
 		}
 	}
 
-	run, err := describe(o)
-	if err != nil {
-		return err
-	}
 	if o.output == "json" {
 		return printJSON(os.Stdout, run, o.topologies, r)
 	}
 	return printTable(os.Stdout, run, o.topologies, r)
 }
 
+// describe also measures what else the machine does, for a second.
 func describe(o options) (description, error) {
 	d := description{CPUs: runtime.NumCPU(), CPU: "unknown", Rounds: o.rounds, Duration: o.duration}
 	var uts unix.Utsname
@@ -189,7 +191,17 @@ func describe(o options) (description, error) {
 		return d, fmt.Errorf("uname: %w", err)
 	}
 	d.Kernel = unix.ByteSliceToString(uts.Release[:])
-	text, err := os.ReadFile(filepath.Join("/proc", "cpuinfo"))
+	before, err := cputime.Machine()
+	if err != nil {
+		return d, err
+	}
+	time.Sleep(time.Second)
+	after, err := cputime.Machine()
+	if err != nil {
+		return d, err
+	}
+	d.Busy = (after - before).Seconds()
+	text, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return d, fmt.Errorf("describe the machine: %w", err)
 	}

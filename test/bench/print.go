@@ -9,11 +9,17 @@ import (
 	"text/tabwriter"
 )
 
+// quiet is how many CPUs may be busy for numbers to mean something.
+const quiet = 0.1
+
 // printTable writes medians and, with more than one round, their range, then
 // the ratios.
 func printTable(out io.Writer, run description, topologies []string, r *results) error {
 	fmt.Fprintf(out, "%d CPUs (%s), Linux %s; %d rounds of %v, topologies in turn; median (min-max)\n\n",
 		run.CPUs, run.CPU, run.Kernel, run.Rounds, run.Duration)
+	if run.Busy > quiet {
+		fmt.Fprintf(out, "Beware: %.1f CPUs were busy with something else before the run.\n\n", run.Busy)
+	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprint(table, "\tunit")
 	for _, t := range topologies {
