@@ -6,11 +6,12 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"sync"
 	"time"
@@ -57,25 +58,27 @@ func New(o Options) *Server {
 }
 
 // Restore puts the configuration that the last process left in force. A missing
-// file is a first start; a damaged one is moved aside and reported.
+// file is a first start; one that is damaged, of another version or no longer
+// valid is moved aside and reported: the forwarder waits for a new one then, and
+// forwards nothing that it cannot be sure of.
 func (s *Server) Restore(ctx context.Context) error {
 	if s.SnapshotPath == "" {
 		return nil
 	}
 	snap, err := config.Load(s.SnapshotPath)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil
-	case err != nil:
-		aside := s.SnapshotPath + ".damaged"
-		s.Logger.Error("saved configuration is unusable, waiting for a new one", "error", err, "kept", aside)
-		if err := os.Rename(s.SnapshotPath, aside); err != nil {
-			return fmt.Errorf("move damaged configuration aside: %w", err)
-		}
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err := config.Validate(snap); err != nil {
-		return fmt.Errorf("saved configuration %s: %w", s.SnapshotPath, err)
+	if err == nil {
+		err = config.Validate(snap)
+	}
+	if err != nil {
+		aside := s.SnapshotPath + ".damaged"
+		s.Logger.Error("the saved configuration is unusable, waiting for a new one", "error", err, "kept", aside)
+		if err := os.Rename(s.SnapshotPath, aside); err != nil {
+			s.Logger.Error("keep the unusable configuration", "error", err)
+		}
+		return nil
 	}
 	_, err = s.Forwarder.Apply(ctx, snap, map[string]bool{})
 	return err
@@ -85,34 +88,16 @@ func (s *Server) Restore(ctx context.Context) error {
 func (s *Server) Apply(ctx context.Context, req *dataplanev1.ApplyRequest) (*dataplanev1.ApplyResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var (
-		next  *dataplanev1.Snapshot
-		named map[string]bool
-	)
-	switch change := req.GetChange().(type) {
-	case *dataplanev1.ApplyRequest_Snapshot:
-		next = change.Snapshot
-	case *dataplanev1.ApplyRequest_Delta:
-		var err error
-		next, err = config.Merge(s.Forwarder.Snapshot(), change.Delta)
-		if err != nil {
-			return nil, config.Status(err)
-		}
-		named = map[string]bool{}
-		for _, p := range change.Delta.GetPorts() {
-			named[p.GetName()] = true
-		}
-	default:
-		return nil, status.Error(codes.InvalidArgument, "the request has neither a snapshot nor a delta; send one of them")
+	base := s.Forwarder.Snapshot()
+	next, named, err := change(base, req)
+	if err == nil {
+		err = config.ValidateUpdate(base, next)
 	}
-	if next == nil {
-		return nil, status.Error(codes.InvalidArgument, "the request's snapshot is empty; send the configuration")
+	if err == nil {
+		err = checkKnets(base, next)
 	}
-	if err := config.ValidateUpdate(s.Forwarder.Snapshot(), next); err != nil {
+	if err != nil {
 		return nil, config.Status(err)
-	}
-	if err := immutable(s.Forwarder.Snapshot(), next); err != nil {
-		return nil, err
 	}
 	// A client that goes away must not leave the change half-made.
 	ports, err := s.Forwarder.Apply(context.WithoutCancel(ctx), next, named)
@@ -129,16 +114,46 @@ func (s *Server) Apply(ctx context.Context, req *dataplanev1.ApplyRequest) (*dat
 	return &dataplanev1.ApplyResponse{Revision: next.GetRevision(), Ports: ports}, nil
 }
 
-// immutable refuses to change what a knet is made with: that would be another
+// change is what a request makes of the base, and the ports that it names; nil
+// for all of them.
+func change(base *dataplanev1.Snapshot, req *dataplanev1.ApplyRequest) (next *dataplanev1.Snapshot, named map[string]bool, err error) {
+	switch c := req.GetChange().(type) {
+	case *dataplanev1.ApplyRequest_Snapshot:
+		if c.Snapshot != nil {
+			return c.Snapshot, nil, nil
+		}
+		return nil, nil, mistake("snapshot", "is empty; send the configuration")
+	case *dataplanev1.ApplyRequest_Delta:
+		if c.Delta == nil {
+			return nil, nil, mistake("delta", "is empty; send the change")
+		}
+		if next, err = config.Merge(base, c.Delta); err != nil {
+			return nil, nil, err
+		}
+		named = map[string]bool{}
+		for _, p := range c.Delta.GetPorts() {
+			named[p.GetName()] = true
+		}
+		return next, named, nil
+	}
+	return nil, nil, mistake("change", "is neither a snapshot nor a delta; send one of them")
+}
+
+func mistake(field, description string) error {
+	return &config.ValidationError{Violations: []config.Violation{{Field: field, Description: description}}}
+}
+
+// checkKnets refuses to change what a knet is made with: that would be another
 // interface.
-func immutable(old, next *dataplanev1.Snapshot) error {
-	was := make(map[string]*dataplanev1.Port, len(old.GetPorts()))
-	for _, p := range old.GetPorts() {
+func checkKnets(base, next *dataplanev1.Snapshot) error {
+	was := make(map[string]*dataplanev1.Port, len(base.GetPorts()))
+	for _, p := range base.GetPorts() {
 		was[p.GetName()] = p
 	}
+	var list []config.Violation
 	for i, p := range next.GetPorts() {
 		o := was[p.GetName()]
-		if o == nil {
+		if o == nil || o == p {
 			continue
 		}
 		for _, c := range []struct {
@@ -147,16 +162,23 @@ func immutable(old, next *dataplanev1.Snapshot) error {
 		}{
 			{"ifname", o.GetIfname(), p.GetIfname()},
 			{"netns", o.GetNetns(), p.GetNetns()},
-			{"mtu", o.GetMtu(), p.GetMtu()},
+			{"mtu", cmp.Or(o.GetMtu(), defaultMTU), cmp.Or(p.GetMtu(), defaultMTU)},
 		} {
 			if c.old != c.new {
-				return status.Errorf(codes.InvalidArgument,
-					"ports[%d].%s of port %q cannot change from %v to %v: delete the port and add it again under another name", i, c.field, p.GetName(), c.old, c.new)
+				list = append(list, config.Violation{
+					Field:       fmt.Sprintf("ports[%d].%s", i, c.field),
+					Description: fmt.Sprintf("port %q has %v and cannot change to %v; delete the port and add it again under another name", p.GetName(), c.old, c.new),
+				})
 			}
 		}
 	}
+	if len(list) > 0 {
+		return &config.ValidationError{Violations: list}
+	}
 	return nil
 }
+
+const defaultMTU = 1500 // of a port that says 0
 
 // Get implements Configuration.
 func (s *Server) Get(context.Context, *dataplanev1.GetRequest) (*dataplanev1.Snapshot, error) {
@@ -164,19 +186,13 @@ func (s *Server) Get(context.Context, *dataplanev1.GetRequest) (*dataplanev1.Sna
 }
 
 // Serve listens on a unix socket, for root only, until ctx is done. A socket
-// file that a dead process left is replaced.
+// file that a dead process left is replaced; ErrInUse if the process lives.
 func (s *Server) Serve(ctx context.Context, path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove old socket: %w", err)
-	}
-	l, err := net.Listen("unix", path)
+	l, err := listen(ctx, path)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w", path, err)
+		return err
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return errors.Join(fmt.Errorf("restrict socket: %w", err), l.Close())
-	}
-	g := grpc.NewServer(grpc.MaxRecvMsgSize(256 << 20))
+	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest))
 	dataplanev1.RegisterConfigurationServer(g, s)
 	dataplanev1.RegisterObservationServer(g, s)
 	stop := context.AfterFunc(ctx, g.Stop)
@@ -186,3 +202,6 @@ func (s *Server) Serve(ctx context.Context, path string) error {
 	}
 	return nil
 }
+
+// maxRequest is the largest configuration in bytes.
+const maxRequest = 256 << 20

@@ -146,6 +146,13 @@ func New(tb testing.TB, c Config) *Device {
 	return d
 }
 
+// Use makes tb the test that a failure is of from now on.
+func (d *Device) Use(tb testing.TB) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.tb = tb
+}
+
 // Receive puts packets on the InQs, all of a lane's as one batch.
 func (d *Device) Receive(packets ...Rx) {
 	d.tb.Helper()
