@@ -21,7 +21,7 @@ func (a *app) painted(color, s string) string {
 // verdict paints a verdict, a state, or an action of a rule.
 func (a *app) verdict(s string) string {
 	switch s {
-	case "deny", "drop", "down":
+	case "deny", "drop", "down", "failed":
 		return a.painted(red, s)
 	case "allow", "up":
 		return a.painted(green, s)

@@ -92,7 +92,7 @@ func (f *fakeForwarder) ListFlows(req *dataplanev1.ListFlowsRequest, stream grpc
 			Original: &dataplanev1.Tuple{Src: "10.42.0.5", Dst: "10.96.0.10", Protocol: 6, SrcPort: 40112, DstPort: 80},
 			Reply:    &dataplanev1.Tuple{Src: "10.42.0.7", Dst: "10.42.0.5", Protocol: 6, SrcPort: 8080, DstPort: 40112},
 			InPort:   "knet12c0", OutPort: "knet7f3a", State: "established", Packets: 1_204_000, Bytes: 1_800_000_000,
-			ReplyPackets: 640_000, ReplyBytes: 33_300_000, ExpiresNano: int64(2 * time.Hour), Rule: "default/web/spec.ingress[0]",
+			ReplyPackets: 640_000, ReplyBytes: 33_300_000, ExpiresNano: int64(2 * time.Hour), Rule: "default/web/ingress[0]",
 		},
 		{
 			Original: &dataplanev1.Tuple{Src: "fd00:42::5", Dst: "2001:db8::53", Protocol: 17, SrcPort: 5353, DstPort: 53},
@@ -136,13 +136,13 @@ func (f *fakeForwarder) Explain(_ context.Context, req *dataplanev1.ExplainReque
 	}
 	if req.GetTuple().GetDstPort() == 8080 {
 		return &dataplanev1.ExplainResponse{Verdict: "allow", Steps: append(start,
-			&dataplanev1.ExplainStep{Stage: "ingress policy", Verdict: "allow", Rule: "default/web/spec.ingress[0]", Detail: "default/web/spec.ingress[0]: allow, matches"},
+			&dataplanev1.ExplainStep{Stage: "ingress policy", Verdict: "allow", Rule: "default/web/ingress[0]", Detail: "default/web/ingress[0]: allow, matches"},
 		)}, nil
 	}
 	return &dataplanev1.ExplainResponse{Verdict: "deny", Steps: append(start,
 		&dataplanev1.ExplainStep{
 			Stage: "ingress policy", Verdict: "deny", Rule: "isolation by default/web",
-			Detail: "default/web/spec.ingress[0]: no match, TCP port 80 is not TCP port 8080 or ICMP type 8; isolation by default/web: deny, no rule allows it, and the policy isolates the pod",
+			Detail: "default/web/ingress[0]: no match, TCP port 80 is not TCP port 8080 or ICMP type 8; isolation by default/web: deny, no rule allows it, and the policy isolates the pod",
 		},
 		&dataplanev1.ExplainStep{Stage: "ingress policy", Verdict: "drop", Detail: "a policy of the receiver forbids it; netioctl policy explain says which"},
 	)}, nil
@@ -191,13 +191,13 @@ func (f *fakeForwarder) Get(context.Context, *dataplanev1.GetRequest) (*dataplan
 				Name: "default/web", IsolatesIngress: true,
 				Ingress: []*dataplanev1.Rule{
 					{
-						Name: "spec.ingress[0]", Tier: 2, Priority: 100, Action: dataplanev1.Action_ALLOW, Peers: []string{"default: app=client", "entity:host"},
+						Name: "ingress[0]", Tier: 2, Priority: 100, Action: dataplanev1.Action_ALLOW, Peers: []string{"default: app=client", "entity:host"},
 						L4: []*dataplanev1.L4Match{{Protocol: 6, FirstPort: 8080}, {Protocol: 17, FirstPort: 5000, LastPort: 5100}, {Protocol: 1, IcmpType: &typ}},
 					},
-					{Name: "spec.ingress[1]", Tier: 2, Priority: 100, Action: dataplanev1.Action_DENY, Log: true, Peers: []string{"entity:world"}},
+					{Name: "ingress[1]", Tier: 2, Priority: 100, Action: dataplanev1.Action_DENY, Log: true, Peers: []string{"entity:world"}},
 				},
 			},
-			{Name: "default/trace", Audit: true, Egress: []*dataplanev1.Rule{{Name: "spec.egress[0]", Tier: 2, Priority: 100, Action: dataplanev1.Action_PASS}}},
+			{Name: "default/trace", Audit: true, Egress: []*dataplanev1.Rule{{Name: "egress[0]", Tier: 2, Priority: 100, Action: dataplanev1.Action_PASS}}},
 		},
 	}, nil
 }

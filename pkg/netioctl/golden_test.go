@@ -24,7 +24,7 @@ func sampleEvents() []*dataplanev1.Event {
 	at := fakeNow.UnixNano()
 	return []*dataplanev1.Event{
 		{
-			TimeUnixNano: at + 1_500, Verdict: "allow", Rule: "default/web/spec.ingress[0]", InPort: "knet12c0", OutPort: "knet7f3a", Length: 60,
+			TimeUnixNano: at + 1_500, Verdict: "allow", Rule: "default/web/ingress[0]", InPort: "knet12c0", OutPort: "knet7f3a", Length: 60,
 			Tuple: &dataplanev1.Tuple{Src: "10.42.0.5", Dst: "10.42.0.7", Protocol: 6, SrcPort: 40112, DstPort: 8080},
 		},
 		{

@@ -4,6 +4,7 @@ package netioctl
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -50,9 +51,9 @@ pod's.`,
 			case interval > 0:
 				return a.portRates(cmd.Context(), fw, list, args, interval)
 			case wide:
-				return a.print(list, func(w io.Writer) error { return a.portDetails(list).write(w) })
+				return a.print(list, func(w io.Writer) error { return writePorts(w, a.portDetails(list), list) })
 			}
-			return a.print(list, func(w io.Writer) error { return a.portTable(list).write(w) })
+			return a.print(list, func(w io.Writer) error { return writePorts(w, a.portTable(list), list) })
 		},
 	}
 	cmd.Flags().BoolVar(&wide, "wide", false, "show interface, namespace, buffers and policies instead of counters")
@@ -94,11 +95,29 @@ func (a *app) portName(ctx context.Context, fw *forwarder, name string) (string,
 	return p.port, err
 }
 
-func state(up bool) string {
-	if up {
+func state(p *dataplanev1.PortStatus) string {
+	switch {
+	case p.GetError() != "":
+		return "failed"
+	case p.GetUp():
 		return "up"
 	}
 	return "down"
+}
+
+// writePorts writes a table of ports, and below it why some have failed.
+func writePorts(w io.Writer, t *table, list *dataplanev1.ListPortsResponse) error {
+	if err := t.write(w); err != nil {
+		return err
+	}
+	for _, p := range list.GetPorts() {
+		if p.GetError() != "" {
+			if _, err := fmt.Fprintf(w, "%s failed, and is tried again: %s\n", p.GetConfig().GetName(), p.GetError()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (a *app) stateColumn() []column { return []column{{title: "STATE", paint: a.verdict}} }
@@ -110,7 +129,7 @@ func (a *app) portTable(list *dataplanev1.ListPortsResponse) *table {
 		right("RX PKTS", "RX", "TX PKTS", "TX", "DROPS", "CONNS", "QUEUED"))
 	for _, p := range list.GetPorts() {
 		c := p.GetConfig()
-		t.add(c.GetName(), owner(c), kind(c), state(p.GetUp()), strings.Join(c.GetAddresses(), ","),
+		t.add(c.GetName(), owner(c), kind(c), state(p), strings.Join(c.GetAddresses(), ","),
 			count(p.GetRxPackets()), size(p.GetRxBytes()), count(p.GetTxPackets()), size(p.GetTxBytes()),
 			count(p.GetDrops()), count(uint64(p.GetConnections())), size(uint64(p.GetQueueBytes())))
 	}
@@ -125,7 +144,7 @@ func (a *app) portDetails(list *dataplanev1.ListPortsResponse) *table {
 		if mtu == 0 {
 			mtu = 1500
 		}
-		t.add(c.GetName(), owner(c), strconv.FormatUint(uint64(p.GetId()), 10), state(p.GetUp()), c.GetIfname(), c.GetNetns(),
+		t.add(c.GetName(), owner(c), strconv.FormatUint(uint64(p.GetId()), 10), state(p), c.GetIfname(), c.GetNetns(),
 			strconv.FormatUint(uint64(mtu), 10), count(uint64(p.GetNbufs())), size(uint64(p.GetParkedBytes())), strings.Join(c.GetPolicies(), ","))
 	}
 	return t
@@ -169,7 +188,7 @@ func (a *app) rateTable(before, after *dataplanev1.ListPortsResponse, d time.Dur
 		diff := func(get func(*dataplanev1.PortStatus) uint64) uint64 {
 			return get(p) - min(get(b), get(p)) // counters begin anew with the forwarder
 		}
-		t.add(p.GetConfig().GetName(), owner(p.GetConfig()), state(p.GetUp()),
+		t.add(p.GetConfig().GetName(), owner(p.GetConfig()), state(p),
 			bitRate(diff((*dataplanev1.PortStatus).GetRxBytes), d), rate(diff((*dataplanev1.PortStatus).GetRxPackets), d),
 			bitRate(diff((*dataplanev1.PortStatus).GetTxBytes), d), rate(diff((*dataplanev1.PortStatus).GetTxPackets), d),
 			rate(diff((*dataplanev1.PortStatus).GetDrops), d))

@@ -63,6 +63,9 @@ func (m *Manager) checkPort(ctx context.Context, a *attachment.Attachment) error
 		if p.GetConfig().GetName() != a.Port {
 			continue
 		}
+		if p.GetError() != "" {
+			return fmt.Errorf("%w: the forwarder has no interface for port %s, and tries again: %s", ErrDiffers, a.Port, p.GetError())
+		}
 		if !p.GetUp() {
 			return fmt.Errorf("%w: the forwarder's port %s is down", ErrDiffers, a.Port)
 		}

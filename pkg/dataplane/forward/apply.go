@@ -18,17 +18,23 @@ var errNotReplaced = errors.New("another interface has the port's name and could
 // Apply puts a whole, valid configuration in force. Ports that it does not name are
 // removed, new ones made. It returns the state of the ports in named, or of
 // all for nil. When a port in named cannot be made, nothing has changed; others
-// that cannot be made are reported in their state and tried again by the next
-// Apply. Before Run it takes effect with the first packet.
+// that cannot be made are reported in their state, and Run tries again. Before Run it takes effect with the first packet.
 func (f *Forwarder) Apply(ctx context.Context, s *dataplanev1.Snapshot, named map[string]bool) ([]*dataplanev1.PortState, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
-	failed, err := f.makePorts(s, named)
+	_, failed, err := f.makePorts(s, named)
 	if err != nil {
 		return nil, err
 	}
 	f.setQuotas(s, failed)
+	f.failed = failed
+	if len(failed) > 0 {
+		select {
+		case f.unmade <- struct{}{}:
+		default:
+		}
+	}
 	f.gen++
 	f.store(config.Build(s, f.ids, f.tables.Load(), f.gen))
 	f.snap = s
@@ -45,9 +51,8 @@ func (f *Forwarder) Apply(ctx context.Context, s *dataplanev1.Snapshot, named ma
 // makePorts makes the ports that s has and the device has not. A port that the
 // device kept from an earlier process, but with another interface than s
 // says, is replaced.
-func (f *Forwarder) makePorts(s *dataplanev1.Snapshot, named map[string]bool) (failed map[string]error, err error) {
+func (f *Forwarder) makePorts(s *dataplanev1.Snapshot, named map[string]bool) (made []string, failed map[string]error, err error) {
 	failed = map[string]error{}
-	var made []string
 	for _, p := range s.Ports {
 		c := device.PortConfig{
 			Name: p.Name, IfName: p.Ifname, NetNS: p.Netns,
@@ -74,13 +79,15 @@ func (f *Forwarder) makePorts(s *dataplanev1.Snapshot, named map[string]bool) (f
 			for _, name := range made {
 				f.removePort(name)
 			}
-			return nil, fmt.Errorf("make port %s: %w", p.Name, err)
+			return nil, nil, fmt.Errorf("make port %s: %w", p.Name, err)
 		default:
-			f.log.Error("make port", "port", p.Name, "error", err)
+			if before := f.failed[p.Name]; before == nil || before.Error() != err.Error() {
+				f.log.Error("make port; it is tried again", "port", p.Name, "error", err)
+			}
 			failed[p.Name] = err
 		}
 	}
-	return failed, nil
+	return made, failed, nil
 }
 
 // setQuotas passes on quotas that have changed. 0, the device's default, leaves
@@ -116,7 +123,7 @@ func (f *Forwarder) removePorts(s *dataplanev1.Snapshot) {
 	}
 }
 
-// removePort tells false if the device would not; the next Apply tries again.
+// removePort tells false if the device would not; the next change tries again.
 func (f *Forwarder) removePort(name string) bool {
 	id := f.ids[name]
 	if err := f.dev.RemovePort(device.PortID(id)); err != nil && !errors.Is(err, device.ErrNoPort) {

@@ -54,14 +54,17 @@ type Forwarder struct {
 	ids     map[string]uint32 // ports by name, as the device numbered them
 	// kept are the ports that the device had before this process, until a
 	// configuration says whether they are the ones that it means.
-	kept    map[string]device.PortConfig
+	kept map[string]device.PortConfig
+	// failed are the ports of snap that could not be made or set, and why.
+	failed  map[string]error
+	unmade  chan struct{} // there are more of them
 	history tableHistory
 }
 
 // New makes a forwarder without a configuration: it forwards nothing until
 // Apply. Ports that the device kept from an earlier process are known to it.
 func New(o Options) (*Forwarder, error) {
-	f := &Forwarder{dev: o.Device, log: o.Logger, ids: map[string]uint32{}, kept: map[string]device.PortConfig{}, snap: &dataplanev1.Snapshot{}}
+	f := &Forwarder{dev: o.Device, log: o.Logger, ids: map[string]uint32{}, kept: map[string]device.PortConfig{}, snap: &dataplanev1.Snapshot{}, unmade: make(chan struct{}, 1)}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
 	}
@@ -140,6 +143,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 			}
 		})
 	}
+	wg.Go(func() { f.repair(ctx) })
 	wg.Wait()
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err

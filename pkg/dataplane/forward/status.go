@@ -61,13 +61,18 @@ func deviceName(kind uint32) string {
 
 // Ports and their counters, in the order of the configuration.
 func (f *Forwarder) Ports(ctx context.Context) ([]*dataplanev1.PortStatus, error) {
-	snap, t := f.Snapshot(), f.tables.Load()
+	f.mu.Lock()
+	snap, failed, t := f.snap, f.failed, f.tables.Load()
+	f.mu.Unlock()
 	area := f.dev.Area()
 	byID := map[uint32]*dataplanev1.PortStatus{}
 	var list []*dataplanev1.PortStatus
 	for _, p := range snap.GetPorts() {
 		ps := &dataplanev1.PortStatus{Config: p}
 		list = append(list, ps)
+		if err := failed[p.GetName()]; err != nil {
+			ps.Error = err.Error()
+		}
 		port := t.PortByName(p.GetName())
 		if port == nil {
 			continue // its knet could not be made

@@ -1958,6 +1958,7 @@ type PortStatus struct {
 	QueueBytes    uint32                 `protobuf:"varint,11,opt,name=queue_bytes,json=queueBytes,proto3" json:"queue_bytes,omitempty"`
 	Nbufs         uint32                 `protobuf:"varint,12,opt,name=nbufs,proto3" json:"nbufs,omitempty"`
 	ParkedBytes   uint32                 `protobuf:"varint,13,opt,name=parked_bytes,json=parkedBytes,proto3" json:"parked_bytes,omitempty"`
+	Error         string                 `protobuf:"bytes,14,opt,name=error,proto3" json:"error,omitempty"` // the knet could not be made or set, and is tried again: why
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2081,6 +2082,13 @@ func (x *PortStatus) GetParkedBytes() uint32 {
 		return x.ParkedBytes
 	}
 	return 0
+}
+
+func (x *PortStatus) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
 }
 
 // Filter narrows flows and events; unset fields match everything.
@@ -3226,7 +3234,7 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"\btx_bytes\x18\r \x01(\x04R\atxBytes\"\x12\n" +
 	"\x10ListPortsRequest\"I\n" +
 	"\x11ListPortsResponse\x124\n" +
-	"\x05ports\x18\x01 \x03(\v2\x1e.netio.dataplane.v1.PortStatusR\x05ports\"\x89\x03\n" +
+	"\x05ports\x18\x01 \x03(\v2\x1e.netio.dataplane.v1.PortStatusR\x05ports\"\x9f\x03\n" +
 	"\n" +
 	"PortStatus\x120\n" +
 	"\x06config\x18\x01 \x01(\v2\x18.netio.dataplane.v1.PortR\x06config\x12\x0e\n" +
@@ -3245,7 +3253,8 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"\vqueue_bytes\x18\v \x01(\rR\n" +
 	"queueBytes\x12\x14\n" +
 	"\x05nbufs\x18\f \x01(\rR\x05nbufs\x12!\n" +
-	"\fparked_bytes\x18\r \x01(\rR\vparkedBytes\"\x9d\x01\n" +
+	"\fparked_bytes\x18\r \x01(\rR\vparkedBytes\x12\x14\n" +
+	"\x05error\x18\x0e \x01(\tR\x05error\"\x9d\x01\n" +
 	"\x06Filter\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1a\n" +
