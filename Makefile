@@ -11,6 +11,7 @@ export PATH := $(CURDIR)/build/go/bin:$(PATH):/usr/sbin:/sbin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 10s
 FUZZ ?= .
+PODS ?= 1000
 BENCHFLAGS ?=
 PREFIX ?= /usr/local
 CNI_BIN_DIR ?= /opt/cni/bin
@@ -65,6 +66,10 @@ check-generated: ## fail if make generate would change something
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (10s) each; FUZZ=expression narrows them
 	@hack/fuzz.sh '$(FUZZTIME)' '$(FUZZ)'
+
+.PHONY: churn
+churn: ## add and remove PODS (1000) pods while processes are killed, count what is left (root)
+	CGO_ENABLED=1 go test -race -v -timeout 30m ./test/churn -args -pods $(PODS)
 
 .PHONY: bench
 bench: build ## NetIO beside Linux's own paths, in one run (root); BENCHFLAGS='-o json'
