@@ -18,6 +18,7 @@ import (
 	"netio.dev/netio/pkg/dataplane/config"
 	"netio.dev/netio/pkg/dataplane/conntrack"
 	"netio.dev/netio/pkg/dataplane/device"
+	"netio.dev/netio/pkg/dataplane/monotonic"
 	"netio.dev/netio/pkg/dataplane/observe"
 	"netio.dev/netio/pkg/dataplane/ring"
 )
@@ -31,7 +32,11 @@ type Options struct {
 	// MaxConnections is the capacity in all; 0 for 262144. It is fixed for the
 	// process: a snapshot with another number takes effect at the next start.
 	MaxConnections int
-	Logger         *slog.Logger
+	// Nice is the niceness of the workers' threads, see setpriority(2): what they do
+	// the kernel's own network does before any process gets the CPU. Without
+	// CAP_SYS_NICE a negative one has no effect. 0 leaves it as it is.
+	Nice   int
+	Logger *slog.Logger
 }
 
 const defaultConnections = 262144
@@ -91,7 +96,9 @@ func New(o Options) (*Forwarder, error) {
 			f.Close()
 			return nil, err
 		}
-		f.workers = append(f.workers, newWorker(o.Device, lane, &f.tables, conns, f.Events.Worker(lane), f.Captures.Tap(lane)))
+		w := newWorker(o.Device, lane, &f.tables, conns, f.Events.Worker(lane), f.Captures.Tap(lane))
+		w.nice, w.log = o.Nice, f.log
+		f.workers = append(f.workers, w)
 	}
 	return f, nil
 }
@@ -111,7 +118,7 @@ func newWorker(dev device.Device, lane int, tables *atomic.Pointer[config.Tables
 		lane: lane, dev: dev, area: area, self: h.Features&abi.FeatSelfService != 0,
 		in:    ring.NewReader(area.InQ(lane), h.InqOrder, &pl.InqHead, atomic.LoadUint32(&dl.InqStart)),
 		out:   ring.NewWriter(area.OutQ(lane), h.OutqOrder, &dl.OutqHead, &pl.OutqTail, atomic.LoadUint32(&dl.OutqStart)),
-		plane: pl, dlane: dl, next: tables, conns: conns, events: events, tap: tap, epoch: epochOffset(), clock: monotonic,
+		plane: pl, dlane: dl, next: tables, conns: conns, events: events, tap: tap, epoch: epochOffset(), clock: monotonic.Now,
 		queue: make([]uint32, 0, 4*vectorSize), stock: make([]uint32, 0, 4*stockFill),
 	}
 	w.adopt(tables.Load())

@@ -15,6 +15,7 @@ import (
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 	"netio.dev/netio/pkg/dataplane/device"
 	"netio.dev/netio/pkg/dataplane/forward/memdev"
+	"netio.dev/netio/pkg/dataplane/monotonic"
 	"netio.dev/netio/pkg/dataplane/packet"
 )
 
@@ -232,7 +233,7 @@ func TestConnectionsSurvive(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.apply(t, snap)
-		b := &bed{T: t, dev: dev, f: f, w: f.workers[0], now: monotonic()}
+		b := &bed{T: t, dev: dev, f: f, w: f.workers[0], now: monotonic.Now()}
 		b.w.clock, b.w.swept = func() time.Duration { return b.now }, b.now
 		b.settle()
 		if process == 0 {

@@ -6,9 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"netio.dev/netio/pkg/dataplane/abi"
 	"netio.dev/netio/pkg/dataplane/config"
@@ -31,11 +34,11 @@ const (
 
 	// Adaptive polling. Waking up costs some 30 us, so a worker whose vectors
 	// have lately come less than busyGap apart polls for spinBusy before it
-	// sleeps; with pauses longer than that sleeping costs little time
-	// and saves the processor.
+	// sleeps. With longer pauses sleeping costs little time and saves the processor;
+	// spinIdle is for the answer to what has just been forwarded.
 	busyGap  = 100 * time.Microsecond
 	spinBusy = 200 * time.Microsecond
-	spinIdle = 10 * time.Microsecond
+	spinIdle = 50 * time.Microsecond
 	// sweepEvery paces the search for expired connections, on a busy and on
 	// a sleeping worker; a table is searched through in sweepTurns of them.
 	sweepEvery = 250 * time.Millisecond
@@ -68,6 +71,8 @@ type Worker struct {
 	asked    int
 	wantAt   time.Duration // when to ask for nbufs again
 	clock    func() time.Duration
+	nice     int
+	log      *slog.Logger
 
 	ents  [vectorSize]uint32
 	carry int // entries of an unfinished chain at the front of ents
@@ -101,10 +106,15 @@ type Worker struct {
 	epoch  int64 // what to add to now for Unix time
 }
 
-// Run forwards until ctx is done. It locks its goroutine to a thread.
+// Run forwards until ctx is done. It locks its goroutine to a thread, which ends
+// with the goroutine: its niceness is no other's.
 func (w *Worker) Run(ctx context.Context) error {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	if w.nice != 0 {
+		if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), w.nice); err != nil {
+			w.log.Warn("the worker runs at the priority of other processes, and is slower under load; give it CAP_SYS_NICE", "lane", w.lane, "nice", w.nice, "error", err)
+		}
+	}
 	stop := context.AfterFunc(ctx, func() { _ = w.dev.Wake(w.lane) })
 	defer stop()
 	defer w.mail.close()

@@ -8,7 +8,7 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"netio.dev/netio/pkg/dataplane/monotonic"
 )
 
 // birth is what the supervisor tells a worker process of its start.
@@ -46,11 +46,5 @@ func (b birth) gap() time.Duration {
 	if b.Died == 0 {
 		return 0
 	}
-	return time.Duration(monotonic() - b.Died)
-}
-
-func monotonic() int64 {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail with a valid clock
-	return ts.Nano()
+	return monotonic.Now() - time.Duration(b.Died)
 }

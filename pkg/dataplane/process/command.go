@@ -27,6 +27,7 @@ type options struct {
 	lanes          int
 	nbufs          int
 	maxConnections int
+	nice           int
 	worker         bool
 	version        string
 }
@@ -65,6 +66,7 @@ netio-agent or anything else that speaks its gRPC interface.`,
 	f.IntVar(&o.lanes, "lanes", 1, fmt.Sprintf("lanes of the device, a worker thread each; 1 to %d", abi.LanesMax))
 	f.IntVar(&o.nbufs, "nbufs", soft.DefaultNbufs, "packet buffers of 2 KiB")
 	f.IntVar(&o.maxConnections, "max-connections", 0, "capacity of the connection table; 0: what the configuration says, or 262144")
+	f.IntVar(&o.nice, "nice", -10, "niceness of the worker threads, -20 to 19; negative ones need CAP_SYS_NICE")
 	f.BoolVar(&o.worker, "worker", false, "be the worker process; for the supervisor")
 	if err := f.MarkHidden("worker"); err != nil {
 		panic(err)
@@ -82,6 +84,8 @@ func (o *options) check() error {
 		return fmt.Errorf("--lanes %d: want 1 to %d", o.lanes, abi.LanesMax)
 	case o.nbufs < 256 || o.nbufs > abi.NbufsMax:
 		return fmt.Errorf("--nbufs %d: want 256 to %d", o.nbufs, abi.NbufsMax)
+	case o.nice < -20 || o.nice > 19:
+		return fmt.Errorf("--nice %d: want -20 to 19", o.nice)
 	case o.maxConnections < 0:
 		return fmt.Errorf("--max-connections %d: want 0 or more", o.maxConnections)
 	case o.instance == "" || len(o.instance) >= abi.NameMax:
@@ -104,7 +108,7 @@ func (o *options) runSupervisor(ctx context.Context, log *slog.Logger) error {
 	s := supervisor{
 		args: []string{
 			"forward", "--worker", "--run-dir", o.runDir, "--device", o.device, "--instance", o.instance,
-			"--lanes", strconv.Itoa(o.lanes), "--nbufs", strconv.Itoa(o.nbufs), "--max-connections", strconv.Itoa(o.maxConnections),
+			"--lanes", strconv.Itoa(o.lanes), "--nbufs", strconv.Itoa(o.nbufs), "--max-connections", strconv.Itoa(o.maxConnections), "--nice", strconv.Itoa(o.nice),
 		},
 		store: st, log: log.With("process", "supervisor"),
 	}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"netio.dev/netio/pkg/dataplane/device/soft"
+	"netio.dev/netio/pkg/dataplane/monotonic"
 )
 
 const (
@@ -71,7 +72,7 @@ func (s *supervisor) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		b.Died = monotonic()
+		b.Died = int64(monotonic.Now())
 		b.Restarts++
 		s.log.Error("worker died, starting another", "error", err, "lived", time.Since(born).Round(time.Millisecond), "restarts", b.Restarts)
 		if n := int(time.Since(counted) / restartRate); n > 0 {

@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"netio.dev/netio/pkg/dataplane/monotonic"
 )
 
 // A lane finds packets in two ways. Ports that had some lately are hot: each
@@ -178,7 +180,7 @@ func (d *Device) Wait(lane int, dur time.Duration) error {
 	if err := d.gone(); err != nil {
 		return err
 	}
-	l.now = monotonic()
+	l.now = uint64(monotonic.Now())
 	l.harvested = l.now
 	if l.ready(n) {
 		var buf [8]byte

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"netio.dev/netio/pkg/dataplane/abi"
+	"netio.dev/netio/pkg/dataplane/monotonic"
 )
 
 // chainNbufs hold the largest packet without parking.
@@ -14,7 +15,7 @@ const chainNbufs = (maxPacket + abi.NbufRoom - 1) / abi.NbufRoom
 
 // poll reads packets from the hot ports and publishes them as one batch.
 func (l *lane) poll() {
-	l.now = monotonic()
+	l.now = uint64(monotonic.Now())
 	if len(l.hot) == 0 || l.now-l.harvested > harvestEvery {
 		l.harvest()
 	}
