@@ -9,7 +9,7 @@
 // Machines are noisy, so the topologies take turns: in every round each phase
 // runs on all of them, one after the other (A B C D, A B C D, ...), and ratios
 // are medians of the rounds' ratios. Sender, receiver and the forwarder share
-// the CPUs as the scheduler sees fit; nothing is pinned. CPU is that of the
+// the CPUs as the scheduler sees fit; nothing is pinned. TCP streams use CUBIC. CPU is that of the
 // whole machine while a phase runs (all but idle, I/O wait and steal), so
 // nothing else should run.
 package main

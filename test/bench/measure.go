@@ -106,6 +106,10 @@ func watch(source, sink *load.Worker, d time.Duration) (window, error) {
 	}, nil
 }
 
+// congestion is the kernel's own default. Some machines are set to BBR, which paces
+// by timers for long paths: on a machine's own wires it measures the timers.
+const congestion = "cubic"
+
 func measureTCP(p Pair, d time.Duration, key string, streams int) (v values, err error) {
 	var ws workers
 	defer func() { err = errors.Join(err, ws.stop()) }()
@@ -114,7 +118,7 @@ func measureTCP(p Pair, d time.Duration, key string, streams int) (v values, err
 	if err != nil {
 		return nil, err
 	}
-	source, err := ws.start(p.A, load.Spec{Role: load.TCPSource, Address: address, Streams: streams})
+	source, err := ws.start(p.A, load.Spec{Role: load.TCPSource, Address: address, Streams: streams, Congestion: congestion})
 	if err != nil {
 		return nil, err
 	}

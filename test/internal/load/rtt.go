@@ -8,14 +8,38 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// Round trips go over blocking sockets, past Go's poller: what is measured
-// are the network and two wake-ups, and nothing of epoll.
+// Round trips go over blocking sockets by raw system calls: what is measured are
+// the network and two wake-ups, and nothing of epoll or of Go's scheduler, which
+// wakes a thread of its own around each call that it knows of.
+
+// alone prepares a process for goroutines that block in raw system calls: each
+// keeps one of Go's processors for itself, and nothing may wait for it to give
+// that back, as the garbage collector would.
+func alone() {
+	debug.SetGCPercent(-1)
+	runtime.GOMAXPROCS(max(2, runtime.NumCPU()))
+	runtime.LockOSThread()
+}
+
+// rawRead and rawWrite are read(2) and write(2).
+func rawRead(fd int, b []byte) (int, error)  { return raw(unix.SYS_READ, fd, b) }
+func rawWrite(fd int, b []byte) (int, error) { return raw(unix.SYS_WRITE, fd, b) }
+
+func raw(call uintptr, fd int, b []byte) (int, error) {
+	n, _, errno := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
 
 const (
 	// answerWait is when a request without an answer counts as lost: longer than
@@ -52,13 +76,18 @@ func newEcho(spec Spec) (end, error) {
 		return nil, fmt.Errorf("listen on %s: %w", spec.Address, err)
 	}
 	go func() {
-		runtime.LockOSThread()
+		alone()
 		buf := make([]byte, 2048)
+		// The first request tells who asks.
+		n, from, err := unix.Recvfrom(fd, buf, 0)
+		for ; err != nil || from == nil; n, from, err = unix.Recvfrom(fd, buf, 0) {
+		}
+		_ = unix.Connect(fd, from)
 		for {
-			n, from, err := unix.Recvfrom(fd, buf, 0)
-			if err == nil && from != nil {
-				_ = unix.Sendto(fd, buf[:n], 0, from)
+			if err == nil {
+				_, _ = rawWrite(fd, buf[:n])
 			}
+			n, err = rawRead(fd, buf)
 		}
 	}()
 	return echo{}, nil
@@ -89,7 +118,7 @@ func newProbe(spec Spec) (end, error) {
 	}
 	p := &probe{trips: make([]uint32, 0, keepRTT), spare: make([]uint32, 0, keepRTT)}
 	go func() {
-		runtime.LockOSThread()
+		alone()
 		request := make([]byte, max(spec.Payload, 8))
 		reply := make([]byte, 2048)
 		for n := uint64(1); ; n++ {
@@ -107,11 +136,11 @@ func newProbe(spec Spec) (end, error) {
 
 // trip sends a request and waits for its answer, not for that of an earlier one.
 func (p *probe) trip(fd int, request, reply []byte) error {
-	if _, err := unix.Write(fd, request); err != nil {
+	if _, err := rawWrite(fd, request); err != nil {
 		return err
 	}
 	for {
-		n, err := unix.Read(fd, reply)
+		n, err := rawRead(fd, reply)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}

@@ -37,6 +37,9 @@ type Spec struct {
 	Address netip.AddrPort
 	// Streams of a TCP source.
 	Streams int
+	// Congestion control of a TCP source, see TCP_CONGESTION in tcp(7); "" for the
+	// machine's own.
+	Congestion string
 	// Check makes TCP sources send, and sinks check, a pattern, so that
 	// bytes lost, doubled or mixed up in between show as errors.
 	Check bool

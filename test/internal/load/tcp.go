@@ -6,9 +6,13 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // block is the size of one write and one read, as iperf3 has it.
@@ -122,6 +126,19 @@ func (s *tcpSink) sample() Sample {
 	return out
 }
 
+// congestion sets a socket's congestion control, before it connects.
+func (s Spec) congestion(_, _ string, c syscall.RawConn) (err error) {
+	if s.Congestion == "" {
+		return nil
+	}
+	if e := c.Control(func(fd uintptr) {
+		err = os.NewSyscallError("set congestion control "+s.Congestion, unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, s.Congestion))
+	}); e != nil {
+		return e
+	}
+	return err
+}
+
 type tcpSource struct {
 	open, ended atomic.Int64
 	bytes       atomic.Uint64
@@ -133,8 +150,9 @@ func newTCPSource(spec Spec) (end, error) {
 	if !spec.Check {
 		data = make([]byte, block)
 	}
+	dialer := net.Dialer{Timeout: 10 * time.Second, Control: spec.congestion}
 	for i := range spec.Streams {
-		conn, err := net.DialTimeout("tcp", spec.Address.String(), 10*time.Second)
+		conn, err := dialer.Dial("tcp", spec.Address.String())
 		if err != nil {
 			return nil, fmt.Errorf("stream %d: %w", i+1, err)
 		}
