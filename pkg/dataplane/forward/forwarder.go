@@ -87,20 +87,46 @@ func New(o Options) (*Forwarder, error) {
 	lanes := int(area.Header().Lanes)
 	f.Events = observe.NewEvents(observe.EventsConfig{Workers: lanes, Names: names{f}, Reasons: ReasonNames()})
 	f.Captures = observe.NewCaptures(observe.CapturesConfig{Workers: lanes, Port: f.portID, Need: f.needWhole})
+	capacity := cmp.Or(o.MaxConnections, defaultConnections)
+	var p *peers
+	if lanes > 1 {
+		p = newPeers(lanes, area.NbufCount(), capacity)
+	}
 	for lane := range lanes {
-		conns, err := conntrack.Open(conntrack.Options{
-			Capacity: cmp.Or(o.MaxConnections, defaultConnections) / lanes,
-			Path:     connPath(o.StateDir, lane),
-		})
+		conns, err := openConns(connPath(o.StateDir, lane), capacity/lanes, p, lane)
 		if err != nil {
 			f.Close()
 			return nil, err
 		}
 		w := newWorker(o.Device, lane, &f.tables, conns, f.Events.Worker(lane), f.Captures.Tap(lane))
-		w.nice, w.log = o.Nice, f.log
+		w.peers, w.nice, w.log = p, o.Nice, f.log
 		f.workers = append(f.workers, w)
 	}
+	if p != nil {
+		p.workers = f.workers
+	}
 	return f, nil
+}
+
+// openConns makes a lane's connection table, with what there is of it in the file,
+// and keeps the other lanes told of it.
+func openConns(path string, capacity int, p *peers, lane int) (*conntrack.Table, error) {
+	o := conntrack.Options{Capacity: capacity, Path: path}
+	if p == nil {
+		return conntrack.Open(o)
+	}
+	o.OnDrop = func(c *conntrack.Conn) {
+		p.disclaim(&c.Dirs[conntrack.Original].Key, &c.Dirs[conntrack.Reply].Key, lane)
+	}
+	t, err := conntrack.Open(o)
+	if err != nil {
+		return nil, err
+	}
+	t.Each(0, t.Cap(), func(_ conntrack.Ref, c *conntrack.Conn) {
+		p.homes.add(&c.Dirs[conntrack.Original].Key, lane)
+		p.homes.add(&c.Dirs[conntrack.Reply].Key, lane)
+	})
+	return t, nil
 }
 
 func connPath(dir string, lane int) string {

@@ -28,7 +28,8 @@ type fragment struct {
 	in       uint32
 	proto    uint8 // IPv4
 	live     bool
-	done     bool // the last fragment has passed; stragglers may still come
+	done     bool  // the last fragment has passed; stragglers may still come
+	lane     uint8 // that the packet belongs to
 	ref      conntrack.Ref
 	orig     packet.Tuple // of the connection's direction, to know it again
 	expires  uint32
@@ -53,14 +54,15 @@ func (e *fragment) expired(now uint32) bool { return int32(now-e.expires) >= 0 }
 // older tells which of two entries was made first.
 func (e *fragment) older(o *fragment) bool { return o == nil || int32(e.expires-o.expires) < 0 }
 
-// add remembers the first fragment's connection; false if there is no room.
-func (f *fragments) add(info *packet.Info, in uint32, ref conntrack.Ref, now uint32, timeout time.Duration) bool {
+// add remembers the first fragment's connection, or the other lane that knows it;
+// false if there is no room.
+func (f *fragments) add(info *packet.Info, in uint32, ref conntrack.Ref, now uint32, timeout time.Duration, lane int) bool {
 	e := f.room(info, in, now)
 	if e == nil {
 		return false
 	}
 	*e = fragment{
-		src: info.Src, dst: info.Dst, id: info.FragID, in: in, proto: info.Proto, live: true,
+		src: info.Src, dst: info.Dst, id: info.FragID, in: in, proto: info.Proto, live: true, lane: uint8(lane),
 		ref: ref, orig: info.Tuple, expires: now + uint32(timeout/time.Millisecond),
 	}
 	return true
@@ -132,7 +134,7 @@ func (w *Worker) firstFragment(p *pkt, info *packet.Info, ref conntrack.Ref) Rea
 			return ReasonFragmentNAT
 		}
 	}
-	if !w.frags.add(info, p.nb.IPort, ref, w.ms, w.tables.Settings.FragmentTimeout) {
+	if !w.frags.add(info, p.nb.IPort, ref, w.ms, w.tables.Settings.FragmentTimeout, w.lane) {
 		return ReasonFragmentFull
 	}
 	return ReasonNone
@@ -143,6 +145,10 @@ func (w *Worker) laterFragment(p *pkt, info *packet.Info) Reason {
 	e := w.frags.find(info, p.nb.IPort, w.ms)
 	if e == nil {
 		return ReasonFragmentOrder
+	}
+	if int(e.lane) != w.lane {
+		e.done = e.done || !info.MoreFrags
+		return w.handOver(p, info, int(e.lane))
 	}
 	key := conntrack.MakeKey(e.orig)
 	ref := w.conns.Lookup(&key)

@@ -22,6 +22,9 @@ func (w *Worker) icmpError(p *pkt, info *packet.Info) Reason {
 	key := conntrack.MakeKey(inner.Reply())
 	ref := w.conns.Lookup(&key)
 	if ref == conntrack.NoRef {
+		if lane, ok := w.homeOf(&key); ok {
+			return w.handOver(p, info, lane)
+		}
 		return ReasonUnrelatedICMP
 	}
 	c := w.conns.Conn(ref)

@@ -149,7 +149,7 @@ func (w *Worker) freePort(f *flow, first, last uint16) bool {
 		}
 		f.out.SrcPort = port
 		key := conntrack.MakeKey(f.out.Reply())
-		if w.conns.Lookup(&key) == conntrack.NoRef {
+		if w.unused(&key) {
 			return true
 		}
 	}

@@ -26,7 +26,7 @@ func (w *Worker) slow(p *pkt) {
 	default:
 		r = w.route(p, info, f)
 	}
-	if r != ReasonNone {
+	if r != ReasonNone && r != reasonHanded {
 		w.discard(p, info, r)
 	}
 }
@@ -83,6 +83,9 @@ func (w *Worker) connection(p *pkt, info *packet.Info, f *flow) (conntrack.Ref, 
 	key := conntrack.MakeKey(info.Tuple)
 	ref := w.conns.Lookup(&key)
 	if ref == conntrack.NoRef {
+		if lane, ok := w.homeOf(&key); ok {
+			return ref, w.handOver(p, info, lane)
+		}
 		return w.newConnection(p, info, f)
 	}
 	c := w.conns.Conn(ref)
@@ -159,7 +162,14 @@ func opens(t packet.Tuple, flags uint8) bool {
 
 func (w *Worker) insert(f *flow) (conntrack.Ref, error) {
 	orig, reply := conntrack.MakeKey(f.orig), conntrack.MakeKey(f.out.Reply())
-	return w.conns.Insert(&orig, &reply, f.inID, w.ms, w.timeouts.UDP)
+	if w.conns.Lookup(&reply) != conntrack.NoRef || !w.claim(&orig, &reply) {
+		return conntrack.NoRef, conntrack.ErrClash
+	}
+	ref, err := w.conns.Insert(&orig, &reply, f.inID, w.ms, w.timeouts.UDP)
+	if err != nil && w.peers != nil {
+		w.peers.disclaim(&orig, &reply, w.lane)
+	}
+	return ref, err
 }
 
 // settle writes what the stages have decided into a connection's flow entries.

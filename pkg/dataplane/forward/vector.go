@@ -224,7 +224,7 @@ func (w *Worker) prepare(p *pkt) {
 
 // handle sends a packet the fast way if its flow is known, else the slow one.
 func (w *Worker) handle(p *pkt) {
-	if w.tapped {
+	if w.tapped && !w.handed {
 		w.capture(p.nb.IPort, false, p)
 	}
 	if p.fast {

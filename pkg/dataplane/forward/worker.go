@@ -99,6 +99,12 @@ type Worker struct {
 	flow, again flow
 	own         pkt // that the router makes itself
 
+	// With several lanes; else nil.
+	peers  *peers
+	told   uint64 // bit per lane that something was handed over to in this turn
+	handed bool   // the packets under work were handed over
+	asleep atomic.Bool
+
 	events *observe.Worker
 	tap    *observe.Tap
 	tapped bool // something is captured
@@ -131,8 +137,13 @@ func (w *Worker) Run(ctx context.Context) error {
 		if w.now-w.last < w.spin() {
 			continue
 		}
+		if !w.maySleep() {
+			continue
+		}
 		w.Stats.Sleeps++
-		if err := w.dev.Wait(w.lane, sweepEvery); err != nil {
+		err = w.dev.Wait(w.lane, sweepEvery)
+		w.asleep.Store(false)
+		if err != nil {
 			return fmt.Errorf("lane %d: wait for packets: %w", w.lane, err)
 		}
 	}
@@ -177,6 +188,7 @@ func (w *Worker) turn() (int, error) {
 	if w.lost {
 		return 0, device.ErrNotOwner
 	}
+	handed := w.takeHanded()
 	n := w.in.Take(w.ents[w.carry:])
 	if n > 0 {
 		w.tapped = w.tap.Active()
@@ -191,7 +203,10 @@ func (w *Worker) turn() (int, error) {
 		w.asked = stockFill
 		w.queue = append(w.queue, abi.Entry(abi.OutWant, stockFill))
 	}
-	return n, w.flush()
+	if err := w.tellPeers(); err != nil {
+		return 0, fmt.Errorf("wake another lane: %w", err)
+	}
+	return n + handed, w.flush()
 }
 
 // flush publishes the queue and makes the device serve it. What finds no room

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"math/bits"
+	"math/rand/v2"
+	"sync/atomic"
+
+	"netio.dev/netio/pkg/dataplane/conntrack"
+)
+
+// homes tells which lane's table has a connection, for the workers of the other
+// lanes: a hash table of the tuples of all connections, without locks.
+//
+//	tuple ──hash──> one of two buckets of eight slots: tag 56 bits | lane+1
+//
+// Only a flow's first packet and packets at the wrong lane look here. A tuple is
+// known by 56 bits of a keyed hash: should two ever share them, packets of one
+// are handed to a lane that knows nothing of them and judges them itself.
+type homes struct {
+	slots []atomic.Uint64
+	seed  [2]uint64
+	shift uint
+}
+
+const (
+	homeBucket = 8
+	homeLane   = 0xff
+)
+
+// newHomes has room for both directions of so many connections at a load of a
+// half.
+func newHomes(conns int) *homes {
+	order := uint(max(bits.Len(uint(conns)*4-1), 4))
+	return &homes{slots: make([]atomic.Uint64, 1<<order), seed: [2]uint64{rand.Uint64(), rand.Uint64()}, shift: 64 - order + 3}
+}
+
+// buckets are the two places of a tuple, and its tag.
+func (h *homes) buckets(k *conntrack.Key) (b [2][]atomic.Uint64, tag uint64) {
+	x := mix(mix(k.Src.Hi^h.seed[0], k.Src.Lo^h.seed[1]), mix(k.Dst.Hi^h.seed[1], k.Dst.Lo^h.seed[0])^k.L4)
+	x = scramble(x ^ h.seed[0])
+	one, two := x>>h.shift, scramble(x)>>h.shift
+	b[0] = h.slots[one*homeBucket:][:homeBucket]
+	b[1] = h.slots[two*homeBucket:][:homeBucket]
+	return b, scramble(x^h.seed[1]) &^ homeLane
+}
+
+// find returns the lane that has a tuple.
+func (h *homes) find(k *conntrack.Key) (lane int, ok bool) {
+	b, tag := h.buckets(k)
+	for i := range b {
+		for j := range b[i] {
+			if v := b[i][j].Load(); v&^homeLane == tag && v != 0 {
+				return int(v&homeLane) - 1, true
+			}
+		}
+	}
+	return 0, false
+}
+
+// add notes that a lane has a tuple. It returns false if any lane has it already.
+// A tuple that finds no room is not noted: at a load of a half that does not happen.
+func (h *homes) add(k *conntrack.Key, lane int) bool {
+	if _, ok := h.find(k); ok {
+		return false
+	}
+	b, tag := h.buckets(k)
+	v := tag | uint64(lane+1)
+	mine := h.put(b, v)
+	if mine == nil {
+		return true
+	}
+	// Another lane may have added it at the same time; if so both give way.
+	for i := range b {
+		for j := range b[i] {
+			if s := &b[i][j]; s != mine && s.Load()&^homeLane == tag {
+				mine.CompareAndSwap(v, 0)
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// put stores a value in a free slot of the emptier bucket; nil if there is none.
+func (h *homes) put(b [2][]atomic.Uint64, v uint64) *atomic.Uint64 {
+	var used [2]int
+	for i := range b {
+		for j := range b[i] {
+			if b[i][j].Load() != 0 {
+				used[i]++
+			}
+		}
+	}
+	if used[1] < used[0] {
+		b[0], b[1] = b[1], b[0]
+	}
+	for i := range b {
+		for j := range b[i] {
+			if b[i][j].CompareAndSwap(0, v) {
+				return &b[i][j]
+			}
+		}
+	}
+	return nil
+}
+
+// remove forgets that a lane has a tuple.
+func (h *homes) remove(k *conntrack.Key, lane int) {
+	b, tag := h.buckets(k)
+	v := tag | uint64(lane+1)
+	for i := range b {
+		for j := range b[i] {
+			if b[i][j].CompareAndSwap(v, 0) {
+				return
+			}
+		}
+	}
+}
