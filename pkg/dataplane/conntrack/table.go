@@ -132,13 +132,22 @@ func (t *Table) Hash(k *Key) uint64 { return t.secret.sum(k) }
 // overlaps the cache misses.
 func (t *Table) Slot(hash uint64) uint64 { return t.index[hash>>t.shift] }
 
-// Peek is the ref in a slot if its tag fits the hash, else NoRef: a guess at
-// which connection to load early.
-func Peek(slot, hash uint64) Ref {
-	if uint32(slot>>32) != uint32(hash) || uint32(slot) == 0 {
-		return NoRef
+// Guess is Find by the hash alone, nearly always right: which connection to load
+// early. Is tells whether it was right.
+func (t *Table) Guess(hash uint64) Ref {
+	for i := hash >> t.shift; ; i++ {
+		s := t.index[i&t.mask]
+		if uint32(s>>32) == uint32(hash) || s == 0 {
+			return Ref(uint32(s) - 1) // NoRef for 0
+		}
 	}
-	return Ref(uint32(slot) - 1)
+}
+
+// Is tells whether a ref, of whatever age but NoRef, is the live direction that
+// has the key.
+func (t *Table) Is(r Ref, k *Key) bool {
+	c := &t.slab[r.Index()]
+	return c.Dirs[r&1].equal(k) && c.valid == 1
 }
 
 // Conn of a ref that Find or Insert returned and nothing has deleted since.

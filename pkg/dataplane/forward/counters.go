@@ -28,15 +28,21 @@ type Stats struct {
 // counters of a port, made on first use: a port that no configuration names
 // any more may still have packets on the way.
 func (w *Worker) counters(id uint32) *PortCounters {
-	if id < uint32(len(w.ports)) {
-		if c := w.ports[id]; c != nil {
-			return c
-		}
+	if c := w.known(id); c != nil {
+		return c
 	}
 	return w.newCounters(id)
 }
 
-// newCounters is apart so that counters stays small enough to be inlined.
+// known returns counters that have been made, else nil. It is small enough to be
+// inlined.
+func (w *Worker) known(id uint32) *PortCounters {
+	if id < uint32(len(w.ports)) {
+		return w.ports[id]
+	}
+	return nil
+}
+
 func (w *Worker) newCounters(id uint32) *PortCounters {
 	if id >= w.area.Header().PortMax {
 		id = 0 // what is of no port

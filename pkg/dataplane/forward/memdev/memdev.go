@@ -38,6 +38,9 @@ type Config struct {
 	Lenient bool
 	// Forget makes a device that does not look at what is sent, for benchmarks.
 	Forget bool
+	// Deferred makes a device that takes nothing from the OutQ but in Serve: the
+	// benchmark of a forwarder does not measure this device.
+	Deferred bool
 }
 
 // Packet that the forwarder has sent.
@@ -323,11 +326,21 @@ func (d *Device) Kick(lane int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.counts.Kicks++
+	if d.cfg.Deferred {
+		return nil
+	}
 	d.serve(lane)
 	for d.fallAsleep(lane) {
 		d.serve(lane)
 	}
 	return nil
+}
+
+// Serve carries out what is on a lane's OutQ, of a device that defers that.
+func (d *Device) Serve(lane int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.serve(lane)
 }
 
 // fallAsleep is H to J of netio.h for a device with a context of its own; true if
