@@ -152,14 +152,14 @@ func FuzzVector(f *testing.F) {
 				}
 				a, idx := uint32(program[0]&^0x80), uint32(program[1]%72)
 				program = program[2:]
+				if w.carry+n == vectorSize {
+					run()
+				}
 				switch a &^ (abi.EntMore >> 24) {
 				case abi.InRX, abi.InFetched, abi.InGrant:
 					if idx < 64 {
 						have[idx]++
 					}
-				}
-				if w.carry+n == vectorSize {
-					run()
 				}
 				w.ents[w.carry+n] = a<<24 | idx
 				n++
