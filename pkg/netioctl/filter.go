@@ -14,6 +14,7 @@ import (
 type filterFlags struct {
 	port, address, protocol, verdict, reason string
 	l4Port                                   uint16
+	logged                                   bool
 }
 
 // add defines the flags that flows and events share.
@@ -35,6 +36,7 @@ func (f *filterFlags) addVerdict(a *app, cmd *cobra.Command) {
 	s := cmd.Flags()
 	s.StringVar(&f.verdict, "verdict", "", "only this verdict: allow, deny, audit or drop")
 	s.StringVar(&f.reason, "reason", "", "only this drop reason")
+	s.BoolVar(&f.logged, "logged", false, "only what policy rules with log: true had a say in")
 	fixedCompletion(cmd, "verdict", "allow", "deny", "audit", "drop")
 	flagCompletion(cmd, "reason", a.completeReasons)
 }
@@ -42,7 +44,7 @@ func (f *filterFlags) addVerdict(a *app, cmd *cobra.Command) {
 // filter makes the request's filter. What it cannot know, such as the names of
 // drop reasons, the forwarder checks.
 func (f *filterFlags) filter(ctx context.Context, a *app, fw *forwarder) (*dataplanev1.Filter, error) {
-	out := &dataplanev1.Filter{Address: f.address, L4Port: uint32(f.l4Port), Verdict: f.verdict, Reason: f.reason}
+	out := &dataplanev1.Filter{Address: f.address, L4Port: uint32(f.l4Port), Verdict: f.verdict, Reason: f.reason, Logged: f.logged}
 	if f.protocol != "" {
 		n, err := parseProtocol(f.protocol)
 		if err != nil {

@@ -34,6 +34,7 @@ import (
 	"netio.dev/netio/pkg/agent/desired"
 	"netio.dev/netio/pkg/agent/forwarder"
 	"netio.dev/netio/pkg/agent/hostnet"
+	"netio.dev/netio/pkg/agent/policylog"
 	"netio.dev/netio/pkg/agent/problem"
 	"netio.dev/netio/pkg/agent/service"
 	"netio.dev/netio/pkg/agent/socket"
@@ -70,14 +71,15 @@ const (
 // agent is a running agent.
 type agent struct {
 	Options
-	started  time.Time
-	problems problem.List
-	leases   *ipam.Allocator
-	manager  *attach.Manager
-	keeper   *forwarder.Keeper
-	host     *hostnet.Host
-	hostLoop *hostnet.Keeper
-	hostMTU  int
+	started   time.Time
+	problems  problem.List
+	leases    *ipam.Allocator
+	manager   *attach.Manager
+	keeper    *forwarder.Keeper
+	host      *hostnet.Host
+	hostLoop  *hostnet.Keeper
+	hostMTU   int
+	policyLog *policylog.Log
 	// policies is how many are wanted.
 	policies atomic.Int64
 	// joined wakes who follows the forwarder's starts.
@@ -226,6 +228,8 @@ func (a *agent) run(ctx context.Context, data []byte) error {
 	defer workers.Wait()
 	defer cancel()
 
+	a.policyLog = policylog.New(a.keeper.Observation(), slog.Default())
+	workers.Go(func() { a.policyLog.Run(background) })
 	policies := a.watchManifests(background, &workers)
 	var initial desired.State
 	select {

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 
+	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/attach"
 	"netio.dev/netio/pkg/agent/cniconf"
 	"netio.dev/netio/pkg/agent/config"
@@ -32,6 +34,7 @@ func (a *agent) watchManifests(ctx context.Context, workers *sync.WaitGroup) <-c
 	notify := func(set manifest.Set, wrong []manifest.Problem) {
 		a.problems.Replace("manifests", manifestProblems(wrong)...)
 		a.policies.Store(int64(len(set.Policies)))
+		a.policyLog.Want(asksForLog(set))
 		if !told {
 			told = true
 			first <- set
@@ -51,6 +54,14 @@ func (a *agent) watchManifests(ctx context.Context, workers *sync.WaitGroup) <-c
 		}
 	})
 	return first
+}
+
+// asksForLog tells whether any rule does.
+func asksForLog(set manifest.Set) bool {
+	return slices.ContainsFunc(set.Policies, func(p *v1alpha1.NetIOPolicy) bool {
+		return slices.ContainsFunc(p.Spec.Ingress, func(r v1alpha1.IngressRule) bool { return r.Log }) ||
+			slices.ContainsFunc(p.Spec.Egress, func(r v1alpha1.EgressRule) bool { return r.Log })
+	})
 }
 
 func manifestProblems(wrong []manifest.Problem) []problem.Problem {

@@ -186,6 +186,23 @@ func TestEvents(t *testing.T) {
 			}
 			w.next(reason(ReasonPolicyIngress, "isolation by p", s.event("a", "b", "deny")))
 		})
+		t.Run("only what is logged", func(t *testing.T) {
+			logged := func(p *dataplanev1.Policy) {
+				p.IsolatesIngress = true
+				p.Ingress = []*dataplanev1.Rule{
+					{Name: "loud", Action: dataplanev1.Action_ALLOW, Log: true, L4: []*dataplanev1.L4Match{{Protocol: 17, FirstPort: 7000, LastPort: 7000}}},
+					{Name: "quiet", Action: dataplanev1.Action_ALLOW},
+				}
+			}
+			b := newBed(t, podNet(policy("p", "b", logged)))
+			w := b.watch(&dataplanev1.Filter{Logged: true})
+			b.forward("a", s, "b")
+			loud := s.with(func(s *spec) { s.dport = 7000 })
+			b.forward("a", loud, "b")
+			want := loud.event("a", "b", "allow")
+			want.Rule, want.Logged = "p/loud", true
+			w.next(want)
+		})
 		t.Run("nobody watches", func(t *testing.T) {
 			b := newBed(t, podNet())
 			sub, err := b.f.Events.Subscribe(nil)

@@ -269,12 +269,12 @@ func (w *Worker) discard(p *pkt, info *packet.Info, r Reason) {
 
 // report tells monitors of a verdict, if there are any.
 func (w *Worker) report(p *pkt, info *packet.Info, f *flow, v observe.Verdict, r Reason) {
-	if w.events == nil || !w.events.Active() {
+	if w.events == nil || !w.events.Wants(f.log) {
 		return
 	}
 	rec := observe.Record{
 		Time: w.wall(), Generation: uint64(w.gen), Rule: f.rule.pack(),
-		InPort: p.nb.IPort, OutPort: f.toID, Length: p.nb.Total, Verdict: v, Reason: uint16(r),
+		InPort: p.nb.IPort, OutPort: f.toID, Length: p.nb.Total, Verdict: v, Reason: uint16(r), Logged: f.log,
 		Tuple: observe.Tuple{Src: info.Src.As16(), Dst: info.Dst.As16(), SrcPort: info.SrcPort, DstPort: info.DstPort, Protocol: info.Proto},
 	}
 	w.events.Emit(&rec)

@@ -118,6 +118,7 @@ func (e *Events) Subscribe(filter *dataplanev1.Filter) (*Subscription, error) {
 		e.start()
 	}
 	e.subs = append(e.subs, s)
+	e.tellWants()
 	return s, nil
 }
 
@@ -128,6 +129,14 @@ func (e *Events) Close() {
 	e.closed = true
 	for _, s := range slices.Clone(e.subs) {
 		e.remove(s)
+	}
+}
+
+// tellWants tells the workers what is watched. e.mu is held.
+func (e *Events) tellWants() {
+	all := slices.ContainsFunc(e.subs, func(s *Subscription) bool { return !s.match.logged })
+	for i := range e.workers {
+		e.workers[i].all.Store(all)
 	}
 }
 
@@ -151,6 +160,7 @@ func (e *Events) remove(s *Subscription) {
 	}
 	e.subs = slices.Delete(e.subs, i, i+1)
 	close(s.done)
+	e.tellWants()
 	if len(e.subs) > 0 {
 		return
 	}

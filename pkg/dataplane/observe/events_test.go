@@ -127,6 +127,40 @@ func TestSubscriptionsGetWhatTheyAskedFor(t *testing.T) {
 	})
 }
 
+// TestLogged: who watches only what is logged gets that, and workers are told
+// that nobody wants the rest.
+func TestLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newTestEvents(nil)
+		w := e.Worker(0)
+		wants := func(logged, rest bool) {
+			t.Helper()
+			if w.Wants(true) != logged || w.Wants(false) != rest {
+				t.Errorf("wants what is logged %v and the rest %v; want %v, %v", w.Wants(true), w.Wants(false), logged, rest)
+			}
+		}
+		wants(false, false)
+		s := mustSubscribe(t, e, &dataplanev1.Filter{Logged: true})
+		wants(true, false)
+		all := mustSubscribe(t, e, nil)
+		wants(true, true)
+		rec := sampleRecord
+		w.Emit(&rec)
+		rec.Logged = true
+		w.Emit(&rec)
+		if ev := mustNext(t, s); !ev.GetLogged() {
+			t.Errorf("got %v", ev)
+		}
+		if ev := mustNext(t, all); ev.GetLogged() {
+			t.Errorf("got %v first", ev)
+		}
+		all.Close()
+		wants(true, false)
+		s.Close()
+		wants(false, false)
+	})
+}
+
 func TestNothingOfAnEarlierWatchIsSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := newTestEvents(nil)

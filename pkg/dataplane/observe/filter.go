@@ -26,6 +26,7 @@ type Matcher struct {
 	l4Port   uint16
 	verdict  Verdict
 	reason   uint16
+	logged   bool
 }
 
 // CompileFilter makes a matcher of a filter; nil matches everything. Ports are
@@ -33,7 +34,7 @@ type Matcher struct {
 // need not exist yet. The error wraps ErrFilter, names the field, and lists
 // what it takes.
 func CompileFilter(f *dataplanev1.Filter, names Names, reasons []string) (*Matcher, error) {
-	m := &Matcher{names: names, port: f.GetPort()}
+	m := &Matcher{names: names, port: f.GetPort(), logged: f.GetLogged()}
 	if s := f.GetAddress(); s != "" {
 		p, err := parsePrefix(s)
 		if err != nil {
@@ -82,6 +83,7 @@ func parsePrefix(s string) (netip.Prefix, error) {
 // Match tells whether a record matches. It does not allocate.
 func (m *Matcher) Match(r *Record) bool {
 	return (m.verdict == 0 || m.verdict == r.Verdict) &&
+		(!m.logged || r.Logged) &&
 		(m.reason == 0 || m.reason == r.Reason) &&
 		m.matchTuple(&r.Tuple) &&
 		m.matchPorts(r.InPort, r.OutPort)
@@ -90,7 +92,7 @@ func (m *Matcher) Match(r *Record) bool {
 // MatchFlow tells whether a connection matches: by the tuple of either
 // direction, for they differ under NAT, and by either port. A connection has
 // been let in, so a filter for another verdict, or for a drop reason, matches
-// none. It does not allocate.
+// none, and it does not know whether it was logged. It does not allocate.
 func (m *Matcher) MatchFlow(original, reply *Tuple, in, out uint32) bool {
 	return (m.verdict == 0 || m.verdict == Allow) && m.reason == 0 &&
 		(m.matchTuple(original) || m.matchTuple(reply)) &&

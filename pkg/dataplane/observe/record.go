@@ -64,5 +64,6 @@ type Record struct {
 	Length     uint32 // bytes of the packet, from the IP header
 	Tuple
 	Verdict Verdict
+	Logged  bool   // a rule that had a say asks for it
 	Reason  uint16 // index in EventsConfig.Reasons; 0: none
 }

@@ -83,6 +83,7 @@ func (ev *event) proto() *dataplanev1.Event {
 		InPort:       ev.inPort,
 		OutPort:      ev.outPort,
 		Length:       ev.Length,
+		Logged:       ev.Logged,
 		Lost:         ev.lost,
 	}
 	if ev.Verdict != 0 {

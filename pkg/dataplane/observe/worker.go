@@ -19,12 +19,17 @@ type Worker struct {
 	budget uint32               // records left in this window
 	window int64                // when it began, by the records' time
 	lost   atomic.Uint64        // records that found no room or no budget
+	all    atomic.Bool          // somebody watches more than what is logged
 	_      cpu.CacheLinePad
 }
 
 // Active tells whether anybody watches. A caller that has to gather a record
 // first asks it before.
 func (w *Worker) Active() bool { return w.ring.Load() != nil }
+
+// Wants tells whether anybody watches records of this kind: a log of what rules
+// ask to be logged must not lose its share of the rate to the rest.
+func (w *Worker) Wants(logged bool) bool { return w.Active() && (logged || w.all.Load()) }
 
 // Emit hands a copy of the record to those who watch. It never waits, never
 // allocates, and does nothing while nobody watches.

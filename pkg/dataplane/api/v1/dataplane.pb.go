@@ -2100,6 +2100,7 @@ type Filter struct {
 	L4Port        uint32                 `protobuf:"varint,4,opt,name=l4_port,json=l4Port,proto3" json:"l4_port,omitempty"` // either side
 	Verdict       string                 `protobuf:"bytes,5,opt,name=verdict,proto3" json:"verdict,omitempty"`              // "allow", "deny", "audit", "drop"
 	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`                // drop reason
+	Logged        bool                   `protobuf:"varint,7,opt,name=logged,proto3" json:"logged,omitempty"`               // events: only those of rules that ask to be logged
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2174,6 +2175,13 @@ func (x *Filter) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *Filter) GetLogged() bool {
+	if x != nil {
+		return x.Logged
+	}
+	return false
 }
 
 type Tuple struct {
@@ -2826,6 +2834,7 @@ type Event struct {
 	InPort       string                 `protobuf:"bytes,6,opt,name=in_port,json=inPort,proto3" json:"in_port,omitempty"`
 	OutPort      string                 `protobuf:"bytes,7,opt,name=out_port,json=outPort,proto3" json:"out_port,omitempty"`
 	Length       uint32                 `protobuf:"varint,8,opt,name=length,proto3" json:"length,omitempty"`
+	Logged       bool                   `protobuf:"varint,10,opt,name=logged,proto3" json:"logged,omitempty"` // a rule that had a say asks for it
 	// Events that this stream missed before this one. An event without a verdict
 	// tells only of that.
 	Lost          uint64 `protobuf:"varint,9,opt,name=lost,proto3" json:"lost,omitempty"`
@@ -2917,6 +2926,13 @@ func (x *Event) GetLength() uint32 {
 		return x.Length
 	}
 	return 0
+}
+
+func (x *Event) GetLogged() bool {
+	if x != nil {
+		return x.Logged
+	}
+	return false
 }
 
 func (x *Event) GetLost() uint64 {
@@ -3254,14 +3270,15 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"queueBytes\x12\x14\n" +
 	"\x05nbufs\x18\f \x01(\rR\x05nbufs\x12!\n" +
 	"\fparked_bytes\x18\r \x01(\rR\vparkedBytes\x12\x14\n" +
-	"\x05error\x18\x0e \x01(\tR\x05error\"\x9d\x01\n" +
+	"\x05error\x18\x0e \x01(\tR\x05error\"\xb5\x01\n" +
 	"\x06Filter\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1a\n" +
 	"\bprotocol\x18\x03 \x01(\rR\bprotocol\x12\x17\n" +
 	"\al4_port\x18\x04 \x01(\rR\x06l4Port\x12\x18\n" +
 	"\averdict\x18\x05 \x01(\tR\averdict\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\"}\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06logged\x18\a \x01(\bR\x06logged\"}\n" +
 	"\x05Tuple\x12\x10\n" +
 	"\x03src\x18\x01 \x01(\tR\x03src\x12\x10\n" +
 	"\x03dst\x18\x02 \x01(\tR\x03dst\x12\x1a\n" +
@@ -3308,7 +3325,7 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"\x04rule\x18\x03 \x01(\tR\x04rule\x12\x16\n" +
 	"\x06detail\x18\x04 \x01(\tR\x06detail\"D\n" +
 	"\x0eMonitorRequest\x122\n" +
-	"\x06filter\x18\x01 \x01(\v2\x1a.netio.dataplane.v1.FilterR\x06filter\"\x84\x02\n" +
+	"\x06filter\x18\x01 \x01(\v2\x1a.netio.dataplane.v1.FilterR\x06filter\"\x9c\x02\n" +
 	"\x05Event\x12$\n" +
 	"\x0etime_unix_nano\x18\x01 \x01(\x03R\ftimeUnixNano\x12\x18\n" +
 	"\averdict\x18\x02 \x01(\tR\averdict\x12\x16\n" +
@@ -3317,7 +3334,9 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"\x05tuple\x18\x05 \x01(\v2\x19.netio.dataplane.v1.TupleR\x05tuple\x12\x17\n" +
 	"\ain_port\x18\x06 \x01(\tR\x06inPort\x12\x19\n" +
 	"\bout_port\x18\a \x01(\tR\aoutPort\x12\x16\n" +
-	"\x06length\x18\b \x01(\rR\x06length\x12\x12\n" +
+	"\x06length\x18\b \x01(\rR\x06length\x12\x16\n" +
+	"\x06logged\x18\n" +
+	" \x01(\bR\x06logged\x12\x12\n" +
 	"\x04lost\x18\t \x01(\x04R\x04lost\"E\n" +
 	"\x0eCaptureRequest\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\tR\x04port\x12\x1f\n" +
