@@ -147,6 +147,9 @@ func (w *Worker) laterFragment(p *pkt, info *packet.Info) Reason {
 		return ReasonFragmentOrder
 	}
 	if int(e.lane) != w.lane {
+		if w.handed { // never back and forth, whatever was here before
+			return ReasonFragmentOrder
+		}
 		e.done = e.done || !info.MoreFrags
 		return w.handOver(p, info, int(e.lane))
 	}

@@ -3,6 +3,7 @@
 package forward
 
 import (
+	"errors"
 	"math/bits"
 	"sync/atomic"
 
@@ -107,9 +108,13 @@ func (w *Worker) tellPeers() error {
 // takeHanded forwards what others have handed over and returns how many entries
 // it were.
 func (w *Worker) takeHanded() int {
-	if w.peers == nil || w.carry > 0 { // the front of ents is in use
+	if w.peers == nil {
 		return 0
 	}
+	// What there is of a chain of the InQ makes way. To wait for its end would be
+	// to wait for as long as there are more entries than a vector takes.
+	var part [chainMax]uint32
+	carry := copy(part[:], w.ents[:w.carry])
 	n := 0
 	for from := range w.peers.rings[w.lane] {
 		r := &w.peers.rings[w.lane][from]
@@ -132,8 +137,10 @@ func (w *Worker) takeHanded() int {
 		overlong := w.overlong // of the InQ
 		w.overlong, w.handed, w.tapped = false, true, w.tap.Active()
 		w.tick()
+		w.arrived()
 		w.vector(n)
 		w.overlong, w.handed = overlong, false
+		w.carry = copy(w.ents[:], part[:carry])
 	}
 	return n
 }
@@ -153,19 +160,28 @@ func (w *Worker) maySleep() bool {
 	return true
 }
 
-// claim notes for the other lanes that a new connection is this one's; false if
-// its answers would look like those of a connection elsewhere.
-func (w *Worker) claim(orig, reply *conntrack.Key) bool {
+// errElsewhere: another lane is making, or has made, the same connection.
+var errElsewhere = errors.New("connection of another lane")
+
+// claimTries is how often a connection is tried to be made while other lanes
+// make theirs.
+const claimTries = 4
+
+// claim notes for the other lanes that a new connection is this one's. It is
+// conntrack.ErrClash if the answers would look like those of a connection
+// elsewhere.
+func (w *Worker) claim(orig, reply *conntrack.Key) error {
 	if w.peers == nil {
-		return true
+		return nil
 	}
-	if !w.peers.homes.add(reply, w.lane) {
-		return false
+	if !w.peers.homes.add(orig, w.lane) {
+		return errElsewhere
 	}
-	if *orig != *reply {
-		w.peers.homes.add(orig, w.lane)
+	if *orig != *reply && !w.peers.homes.add(reply, w.lane) {
+		w.peers.homes.remove(orig, w.lane)
+		return conntrack.ErrClash
 	}
-	return true
+	return nil
 }
 
 // disclaim is the opposite.

@@ -46,12 +46,15 @@ func (h *homes) buckets(k *conntrack.Key) (b [2][]atomic.Uint64, tag uint64) {
 	return b, scramble(x^h.seed[1]) &^ homeLane
 }
 
+// is tells whether a slot has a tag.
+func is(v, tag uint64) bool { return v&^homeLane == tag && v != 0 }
+
 // find returns the lane that has a tuple.
 func (h *homes) find(k *conntrack.Key) (lane int, ok bool) {
 	b, tag := h.buckets(k)
 	for i := range b {
 		for j := range b[i] {
-			if v := b[i][j].Load(); v&^homeLane == tag && v != 0 {
+			if v := b[i][j].Load(); is(v, tag) {
 				return int(v&homeLane) - 1, true
 			}
 		}
@@ -74,7 +77,7 @@ func (h *homes) add(k *conntrack.Key, lane int) bool {
 	// Another lane may have added it at the same time; if so both give way.
 	for i := range b {
 		for j := range b[i] {
-			if s := &b[i][j]; s != mine && s.Load()&^homeLane == tag {
+			if s := &b[i][j]; s != mine && is(s.Load(), tag) {
 				mine.CompareAndSwap(v, 0)
 				return false
 			}

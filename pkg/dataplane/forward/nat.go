@@ -95,7 +95,7 @@ func sourceNAT(w *Worker, f *flow) Reason {
 	if n := f.tables.SourceNAT(f.orig.Src, f.out.Dst, f.toID); n != nil {
 		return w.translateSource(f, n.Name, n.Addresses, n.FirstPort, n.LastPort)
 	}
-	if f.toID == f.inID && f.dnat != nil && f.in.Pod {
+	if isHairpin(f) {
 		// A pod that reaches itself through a service must not see its own
 		// address as the source, or it would answer itself directly.
 		service := [1]packet.Addr{f.orig.Dst}
@@ -107,10 +107,17 @@ func sourceNAT(w *Worker, f *flow) Reason {
 	return ReasonNone
 }
 
+func isHairpin(f *flow) bool { return f.toID == f.inID && f.dnat != nil && f.in.Pod }
+
 // keepApart gives a connection another source port: without, its answers
 // would look like those of a connection that is there already. That happens when a
 // client uses the same port for a service's address and for its backend's.
+// Where a rule chooses the port, another lane has just taken it, and the rule
+// chooses again.
 func (w *Worker) keepApart(f *flow) Reason {
+	if isHairpin(f) || f.tables.SourceNAT(f.orig.Src, f.out.Dst, f.toID) != nil {
+		return sourceNAT(w, f)
+	}
 	own := [1]packet.Addr{f.out.Src}
 	return w.translateSource(f, "keep apart", own[:], ownFirstPort, ownLastPort)
 }

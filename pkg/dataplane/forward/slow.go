@@ -121,13 +121,26 @@ func (w *Worker) newConnection(p *pkt, info *packet.Info, f *flow) (conntrack.Re
 		return conntrack.NoRef, r
 	}
 	ref, err := w.insert(f)
-	if errors.Is(err, conntrack.ErrClash) {
-		if r := w.keepApart(f); r != ReasonNone {
-			return ref, r
+	for try := 1; try < claimTries; try++ {
+		if errors.Is(err, conntrack.ErrClash) {
+			if r := w.keepApart(f); r != ReasonNone {
+				return ref, r
+			}
+		} else if errors.Is(err, errElsewhere) {
+			key := conntrack.MakeKey(f.orig)
+			if lane, ok := w.homeOf(&key); ok { // since a moment ago
+				return ref, w.handOver(p, info, lane)
+			}
+		} else {
+			break
 		}
 		ref, err = w.insert(f)
 	}
 	switch {
+	case errors.Is(err, errElsewhere):
+		return ref, ReasonNoConnection
+	case errors.Is(err, conntrack.ErrClash):
+		return ref, ReasonNATExhausted
 	case errors.Is(err, conntrack.ErrPortFull):
 		return ref, ReasonPortLimit
 	case err != nil:
@@ -162,8 +175,11 @@ func opens(t packet.Tuple, flags uint8) bool {
 
 func (w *Worker) insert(f *flow) (conntrack.Ref, error) {
 	orig, reply := conntrack.MakeKey(f.orig), conntrack.MakeKey(f.out.Reply())
-	if w.conns.Lookup(&reply) != conntrack.NoRef || !w.claim(&orig, &reply) {
+	if w.conns.Lookup(&reply) != conntrack.NoRef {
 		return conntrack.NoRef, conntrack.ErrClash
+	}
+	if err := w.claim(&orig, &reply); err != nil {
+		return conntrack.NoRef, err
 	}
 	ref, err := w.conns.Insert(&orig, &reply, f.inID, w.ms, w.timeouts.UDP)
 	if err != nil && w.peers != nil {
