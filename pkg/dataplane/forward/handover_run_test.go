@@ -3,7 +3,6 @@
 package forward
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -13,28 +12,6 @@ import (
 	"netio.dev/netio/pkg/dataplane/device"
 	"netio.dev/netio/pkg/dataplane/forward/memdev"
 )
-
-// runOn is run with what of makes of the device.
-func runOn(t *testing.T, cfg memdev.Config, o Options, of func(*memdev.Device) device.Device) *running {
-	t.Helper()
-	r := &running{T: t, dev: memdev.New(t, cfg), done: make(chan error, 1)}
-	o.Device, o.MaxConnections = of(r.dev), 4096
-	var err error
-	if r.f, err = New(o); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.f.Close)
-	ctx, cancel := context.WithCancel(t.Context())
-	r.stop = cancel
-	go func() { r.done <- r.f.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := r.wait(); err != nil && !t.Failed() {
-			t.Error(err)
-		}
-	})
-	return r
-}
 
 // noLeak ends the workers and wants every nbuf where it belongs. What the rings
 // between the lanes hold when the workers end is no leak: it ends with the process.

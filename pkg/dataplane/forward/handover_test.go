@@ -94,13 +94,7 @@ func (b *laneBed) total() PortCounters {
 	var sum PortCounters
 	for _, w := range b.f.workers {
 		one := (&bed{T: b.T, w: w}).total()
-		sum.RxPackets += one.RxPackets
-		sum.RxBytes += one.RxBytes
-		sum.TxPackets += one.TxPackets
-		sum.TxBytes += one.TxBytes
-		for r, n := range one.Drops {
-			sum.Drops[r] += n
-		}
+		sum.add(&one)
 	}
 	return sum
 }

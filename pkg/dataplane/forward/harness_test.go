@@ -210,15 +210,19 @@ func (b *bed) total() PortCounters {
 		if c == nil {
 			continue
 		}
-		sum.RxPackets += c.RxPackets
-		sum.RxBytes += c.RxBytes
-		sum.TxPackets += c.TxPackets
-		sum.TxBytes += c.TxBytes
-		for r, n := range c.Drops {
-			sum.Drops[r] += n
-		}
+		sum.add(c)
 	}
 	return sum
+}
+
+func (c *PortCounters) add(o *PortCounters) {
+	c.RxPackets += o.RxPackets
+	c.RxBytes += o.RxBytes
+	c.TxPackets += o.TxPackets
+	c.TxBytes += o.TxBytes
+	for r, n := range o.Drops {
+		c.Drops[r] += n
+	}
 }
 
 // send lets one packet in and returns what comes out.

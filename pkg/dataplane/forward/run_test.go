@@ -32,8 +32,14 @@ type running struct {
 
 func run(t *testing.T, cfg memdev.Config, o Options) *running {
 	t.Helper()
+	return runOn(t, cfg, o, func(d *memdev.Device) device.Device { return d })
+}
+
+// runOn is run with what of makes of the device.
+func runOn(t *testing.T, cfg memdev.Config, o Options, of func(*memdev.Device) device.Device) *running {
+	t.Helper()
 	r := &running{T: t, dev: memdev.New(t, cfg), done: make(chan error, 1)}
-	o.Device = r.dev
+	o.Device = of(r.dev)
 	if o.MaxConnections == 0 {
 		o.MaxConnections = 4096
 	}
