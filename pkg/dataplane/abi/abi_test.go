@@ -47,7 +47,7 @@ var constants = map[string]uint64{
 
 // kernelOnly are constants of the kernel device's ioctls and netlink, which
 // only its Go package uses.
-var kernelOnly = regexp.MustCompile(`^NETIO_(ATTACH_|IOC_|KNET_KIND|TOGGLE)`)
+var kernelOnly = regexp.MustCompile(`^NETIO_(ATTACH_|IOC_|LABEL_MAX|KNET_KIND|TOGGLE)`)
 
 var structs = map[string]reflect.Type{
 	"netio_nbuf":  reflect.TypeFor[Nbuf](),

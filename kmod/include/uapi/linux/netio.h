@@ -307,7 +307,16 @@ struct netio_plane {
 /* ATTACH: join or create an instance and own it. */
 #define NETIO_ATTACH_TAKEOVER	0x1	/* take it from a live owner, who is told */
 #define NETIO_ATTACH_EXISTING	0x2	/* do not create: ENOENT */
+#define NETIO_ATTACH_JOIN	0x4	/* another descriptor of the process that owns it,
+					 * to poll another lane; EPERM for others */
 
+/*
+ * Errors: EPROTO wrong ABI version, EINVAL a value out of range, EPERM no
+ * CAP_NET_ADMIN over the network namespace, EBUSY it has a live owner, ENOENT see
+ * flags, EALREADY this descriptor is attached, ENOMEM. The other ioctls, mmap()
+ * and poll() give ENOTCONN (POLLERR) before ATTACH and EOWNERDEAD (POLLERR and
+ * POLLHUP) after another process has taken the instance over.
+ */
 struct netio_attach {
 	__u32	abi_version;	/* in: the process's; out: the device's, also with EPROTO */
 	__u32	flags;		/* in: NETIO_ATTACH_* */
@@ -315,7 +324,7 @@ struct netio_attach {
 	__u32	lanes;		/* in: at creation, 0 for 1; out */
 	__u32	nbuf_count;	/* in: at creation, 0 for the default; out */
 	__u32	port_max;	/* in: at creation, 0 for the default; out */
-	__u32	reserved;	/* zero */
+	__u32	parked_max;	/* in: at creation, most bytes parked, 0 for the default; out */
 	__u64	area_size;	/* out: bytes to mmap */
 	__u64	epoch;		/* out */
 };
@@ -328,11 +337,34 @@ struct netio_set_port {
 	__u32	mark_bytes;
 };
 
+/* What the owner keeps with a port, a string with its NUL. */
+#define NETIO_LABEL_MAX		1024
+
+/*
+ * GET_PORT: the first port of the instance whose number is at least port.
+ * ENOENT: there is none. Interfaces may have been moved and renamed since they
+ * were made; one whose network namespace has ended is no port any more.
+ */
+struct netio_get_port {
+	__u32	port;		/* in, out */
+	__u32	ifindex;	/* out: in its network namespace */
+	__u32	state;		/* out: NETIO_PORT_S_* */
+	__u32	flags;		/* out: NETIO_PORT_F_* */
+	__u32	nbuf_quota;	/* out */
+	__u32	mark_bytes;	/* out */
+	__u32	mtu;		/* out */
+	__u32	generation;	/* out */
+	char	ifname[16];	/* out */
+	char	label[NETIO_LABEL_MAX];	/* out */
+};
+
 #define NETIO_IOC_ATTACH	_IOWR('n', 0xa0, struct netio_attach)
 #define NETIO_IOC_KICK		_IO('n', 0xa1)	/* arg: lane */
 #define NETIO_IOC_SET_PORT	_IOW('n', 0xa2, struct netio_set_port)
 #define NETIO_IOC_DESTROY	_IO('n', 0xa3)	/* the instance; EBUSY while it has ports */
 #define NETIO_IOC_SELECT_LANE	_IO('n', 0xa4)	/* arg: the lane that poll() on this fd is for */
+#define NETIO_IOC_GET_PORT	_IOWR('n', 0xa5, struct netio_get_port)
+#define NETIO_IOC_DEL_PORT	_IO('n', 0xa6)	/* arg: port; deletes its interface. ENOENT */
 
 /* --- knets: IFLA_INFO_DATA of rtnl kind "knet" ----------------------------- */
 
@@ -340,9 +372,11 @@ struct netio_set_port {
 
 enum {
 	IFLA_KNET_UNSPEC,
-	IFLA_KNET_INSTANCE,	/* string: instance in the caller's network namespace */
+	IFLA_KNET_INSTANCE,	/* string: instance in the network namespace of the netlink socket */
 	IFLA_KNET_PORT,		/* u32: number; 0 or absent: the device chooses; dumped */
 	IFLA_KNET_QUOTA,	/* u32: nbufs */
+	IFLA_KNET_FLAGS,	/* u32: NETIO_PORT_F_* */
+	IFLA_KNET_LABEL,	/* string: see NETIO_LABEL_MAX */
 	__IFLA_KNET_MAX,
 };
 #define IFLA_KNET_MAX (__IFLA_KNET_MAX - 1)
