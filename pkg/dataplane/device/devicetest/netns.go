@@ -3,12 +3,14 @@
 package devicetest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"runtime"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -170,12 +172,23 @@ func (p *pod) do(f func() error) {
 	}
 }
 
-// udp is a UDP socket of the pod; port 0 for any.
+// udp is a UDP socket of the pod; port 0 for any. It can send much that the device
+// does not take yet: a test that sends and takes in turn must not block.
 func (p *pod) udp(ip netip.Addr, port uint16) *net.UDPConn {
 	p.t.Helper()
 	var c *net.UDPConn
 	p.do(func() (err error) {
-		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, port)))
+		lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+			var err error
+			cerr := raw.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 64<<20)
+			})
+			return errors.Join(cerr, err)
+		}}
+		pc, err := lc.ListenPacket(p.t.Context(), "udp", netip.AddrPortFrom(ip, port).String())
+		if err == nil {
+			c = pc.(*net.UDPConn)
+		}
 		return err
 	})
 	p.t.Cleanup(func() { c.Close() })

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"netio.dev/netio/pkg/dataplane/abi"
 	"netio.dev/netio/pkg/dataplane/device"
@@ -128,7 +129,7 @@ func testPortErrors(t *testing.T, h Harness) {
 	if ports, err := dev.Ports(); err != nil || len(ports) != 1 {
 		t.Errorf("failed calls have left ports: %+v, %v", ports, err)
 	}
-	nl, err := netlink.NewHandleAt(netns.NsHandle(ns.Fd()))
+	nl, err := netlink.NewHandleAt(netns.NsHandle(ns.Fd()), unix.NETLINK_ROUTE)
 	if err != nil {
 		t.Fatal(err)
 	}

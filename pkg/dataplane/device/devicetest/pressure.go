@@ -148,7 +148,6 @@ func testParkedCap(t *testing.T, h Harness) {
 	w := newWorker(t, dev, 0)
 	big, small := newPod(t, dev, 1, device.PortConfig{MTU: 65535}), newPod(t, dev, 2, device.PortConfig{})
 	cb, cs := big.udp(big.v4, 0), small.udp(small.v4, 0)
-	cb.SetWriteBuffer(16 << 20)
 	const total = 40
 	for range total {
 		send(t, cb, big.v4.Next(), 2000, pattern(60000, 1))

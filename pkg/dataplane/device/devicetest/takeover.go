@@ -221,7 +221,7 @@ func testOwnerDeath(t *testing.T, h Harness) {
 	c := startChild(t, inst, pair)
 	var many []*transfer
 	for i := range 4 {
-		many = append(many, startTransfer(t, a, b, b.v4, 96<<20, uint64(i)), startTransfer(t, b, a, a.v4, 96<<20, uint64(i)))
+		many = append(many, startTransfer(t, a, b, b.v4, endless, uint64(i)), startTransfer(t, b, a, a.v4, endless, uint64(i)))
 	}
 	progress := func(by int64) {
 		t.Helper()
@@ -231,7 +231,7 @@ func testOwnerDeath(t *testing.T, h Harness) {
 			}
 			return n
 		}
-		goal := min(sum()+by, 8*96<<20)
+		goal := sum() + by
 		for end := time.Now().Add(2 * patience); sum() < goal; time.Sleep(100 * time.Microsecond) {
 			if time.Now().After(end) {
 				t.Fatalf("transfers stand at %d bytes, %d to go", sum(), goal-sum())
@@ -242,6 +242,9 @@ func testOwnerDeath(t *testing.T, h Harness) {
 		progress(int64(1+i) << 20)
 		c.kill()
 		c = startChild(t, inst, pair)
+	}
+	for _, tr := range many {
+		tr.stop.Store(true)
 	}
 	for _, tr := range many {
 		tr.wait(t)

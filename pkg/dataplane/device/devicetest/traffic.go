@@ -3,7 +3,8 @@
 package devicetest
 
 import (
-	"crypto/sha256"
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -121,14 +122,12 @@ func (f *forwarder) end(t testing.TB) {
 // transfer is a TCP connection between two pods that carries random bytes.
 type transfer struct {
 	done chan error
-	got  atomic.Int64 // bytes so far
+	got  atomic.Int64 // bytes received so far, all as they were sent
+	stop atomic.Bool  // send no more
 }
 
-// Write counts what passes.
-func (tr *transfer) Write(b []byte) (int, error) {
-	tr.got.Add(int64(len(b)))
-	return len(b), nil
-}
+// endless is a size for transfers that stop ends.
+const endless = 1 << 62
 
 // startTransfer sends size bytes from one pod to the other. The receiver compares
 // what it gets with what was sent.
@@ -140,28 +139,10 @@ func startTransfer(t testing.TB, from, to *pod, dst netip.Addr, size int64, seed
 		return err
 	})
 	tr := &transfer{done: make(chan error, 2)}
-	source := func() io.Reader { return io.LimitReader(rand.NewChaCha8([32]byte{0: byte(seed)}), size) }
+	sent := make(chan int64, 1)
 	go func() {
 		defer ln.Close()
-		ln.(*net.TCPListener).SetDeadline(time.Now().Add(patience))
-		c, err := ln.Accept()
-		if err != nil {
-			tr.done <- err
-			return
-		}
-		defer c.Close()
-		want, got := sha256.New(), sha256.New()
-		io.Copy(want, source())
-		c.SetDeadline(time.Now().Add(3 * patience))
-		n, err := io.Copy(got, io.TeeReader(c, tr))
-		switch {
-		case err != nil:
-		case n != size:
-			err = fmt.Errorf("received %d of %d bytes", n, size)
-		case [32]byte(got.Sum(nil)) != [32]byte(want.Sum(nil)):
-			err = fmt.Errorf("received %d bytes, but not those that were sent", n)
-		}
-		tr.done <- err
+		tr.done <- tr.receive(ln.(*net.TCPListener), seed, sent)
 	}()
 	var conn net.Conn
 	from.do(func() (err error) {
@@ -171,12 +152,61 @@ func startTransfer(t testing.TB, from, to *pod, dst netip.Addr, size int64, seed
 	})
 	go func() {
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(3 * patience))
-		if _, err := io.Copy(conn, source()); err != nil {
+		conn.SetDeadline(time.Now().Add(6 * patience))
+		n, err := tr.send(conn, size, seed)
+		if err != nil {
 			tr.done <- err
 		}
+		sent <- n
 	}()
 	return tr
+}
+
+// payload is what transfers with a seed carry.
+func payload(seed uint64) *rand.ChaCha8 { return rand.NewChaCha8([32]byte{0: byte(seed)}) }
+
+func (tr *transfer) send(c net.Conn, size int64, seed uint64) (n int64, err error) {
+	source, buf := payload(seed), make([]byte, 1<<15)
+	for n < size && !tr.stop.Load() {
+		b := buf[:min(int64(len(buf)), size-n)]
+		source.Read(b)
+		k, err := c.Write(b)
+		n += int64(k)
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// receive reads to the end of a connection. sent then tells how much there was.
+func (tr *transfer) receive(ln *net.TCPListener, seed uint64, sent <-chan int64) error {
+	ln.SetDeadline(time.Now().Add(patience))
+	c, err := ln.Accept()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(6 * patience))
+	source, buf, want := payload(seed), make([]byte, 1<<16), make([]byte, 1<<16)
+	for {
+		n, err := c.Read(buf)
+		source.Read(want[:n])
+		if !bytes.Equal(buf[:n], want[:n]) {
+			return fmt.Errorf("after %d bytes come others than were sent", tr.got.Load())
+		}
+		tr.got.Add(int64(n))
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if n := <-sent; tr.got.Load() != n {
+		return fmt.Errorf("received %d of %d bytes", tr.got.Load(), n)
+	}
+	return nil
 }
 
 func (tr *transfer) wait(t testing.TB) {
