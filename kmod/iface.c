@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/slab.h>
+#include <net/dst.h>
+#include <net/netfilter/nf_conntrack.h>
+
+#include "compat.h"
+#include "inq.h"
+#include "iface.h"
+#include "outq.h"
+#include "packet.h"
+
+static u32 netio_default_quota(const struct netio_instance *inst)
+{
+	return max(inst->nbuf_count / 8, 64U);
+}
+
+/*
+ * Whether an nbuf in the process's hands names the port: a number must not be
+ * used anew while a packet for its former owner is on its way.
+ */
+static bool netio_port_named(struct netio_instance *inst, u32 port)
+{
+	u32 i;
+
+	for (i = 0; i < inst->nbuf_count; i++) {
+		struct netio_nb *nb = &inst->nb[i];
+
+		if (READ_ONCE(nb->owner) == NETIO_NB_PROCESS &&
+		    READ_ONCE(nb->buf->eport) == port)
+			return true;
+	}
+	return false;
+}
+
+/* A number that was never used, else the one that has been free for longest. */
+static u32 netio_port_choose(struct netio_instance *inst)
+{
+	u32 best = 0, port;
+
+	while (inst->port_next < inst->port_max) {
+		port = inst->port_next++;
+		if (!rtnl_dereference(inst->ifaces[port]))
+			return port;
+	}
+	for (port = 1; port < inst->port_max; port++) {
+		if (rtnl_dereference(inst->ifaces[port]))
+			continue;
+		if (best && (s32)(inst->port_removed[port] -
+				  inst->port_removed[best]) >= 0)
+			continue;
+		if (!netio_port_named(inst, port))
+			best = port;
+	}
+	return best;
+}
+
+int netio_iface_add(struct netio_iface *iface, struct netio_instance *inst,
+		    struct net_device *dev, const struct netio_iface_choice *c,
+		    struct netlink_ext_ack *extack)
+{
+	u32 port = c->port, quota = c->quota, generation;
+
+	ASSERT_RTNL();
+	if (READ_ONCE(inst->dead))
+		return -ENODEV;
+	if (c->flags & ~NETIO_PORT_F_WHOLE) {
+		NL_SET_ERR_MSG(extack, "unknown port flags");
+		return -EINVAL;
+	}
+	if (quota > NETIO_NBUFS_MAX) {
+		NL_SET_ERR_MSG(extack, "quota is larger than an instance can be");
+		return -EINVAL;
+	}
+	if (port >= inst->port_max) {
+		NL_SET_ERR_MSG(extack, "port number is beyond the instance's last");
+		return -EINVAL;
+	}
+	if (!port)
+		port = netio_port_choose(inst);
+	if (!port) {
+		NL_SET_ERR_MSG(extack, "all port numbers of the instance are in use");
+		return -ENOSPC;
+	}
+	if (rtnl_dereference(inst->ifaces[port])) {
+		NL_SET_ERR_MSG(extack, "port number is in use");
+		return -EEXIST;
+	}
+	iface->label = kstrdup(c->label ?: "", GFP_KERNEL_ACCOUNT);
+	if (!iface->label)
+		return -ENOMEM;
+	iface->inst = inst;
+	iface->dev = dev;
+	iface->port = port;
+	iface->sh = &inst->ports[port];
+	iface->backlogged = false;
+	skb_queue_head_init(&iface->backlog);
+	INIT_LIST_HEAD(&iface->waiting);
+	generation = iface->sh->generation + 1;
+	memset(iface->sh, 0, sizeof(*iface->sh));
+	iface->sh->generation = generation;
+	iface->sh->flags = c->flags;
+	iface->sh->nbuf_quota = quota ?: netio_default_quota(inst);
+	iface->sh->mtu = dev->mtu;
+	WRITE_ONCE(iface->sh->state, NETIO_PORT_S_PRESENT);
+	netio_instance_hold(inst);
+	rcu_assign_pointer(inst->ifaces[port], iface);
+	netio_event_port(inst, port);
+	return 0;
+}
+
+void netio_iface_remove(struct netio_iface *iface)
+{
+	struct netio_instance *inst = iface->inst;
+
+	ASSERT_RTNL();
+	RCU_INIT_POINTER(inst->ifaces[iface->port], NULL);
+	inst->port_removed[iface->port] = inst->port_removals++;
+	synchronize_net();
+	netio_backlog_purge(iface);
+	spin_lock_bh(&inst->wait_lock);
+	list_del_init(&iface->waiting);
+	spin_unlock_bh(&inst->wait_lock);
+	netio_outq_forget(inst, iface->port);
+	WRITE_ONCE(iface->sh->state, 0);
+	iface->sh->mtu = 0;
+	iface->sh->nbuf_quota = 0;
+	iface->sh->mark_bytes = 0;
+	iface->sh->flags = 0;
+	netio_event_port(inst, iface->port);
+	kfree(iface->label);
+	iface->label = NULL;
+	iface->inst = NULL;
+	netio_instance_put(inst);
+}
+
+void netio_iface_state(struct netio_iface *iface, bool up)
+{
+	WRITE_ONCE(iface->sh->state,
+		   NETIO_PORT_S_PRESENT | (up ? NETIO_PORT_S_UP : 0));
+	netio_event_port(iface->inst, iface->port);
+}
+
+void netio_iface_mtu(struct netio_iface *iface, u32 mtu)
+{
+	WRITE_ONCE(iface->sh->mtu, mtu);
+	netio_event_port(iface->inst, iface->port);
+}
+
+int netio_iface_set(struct netio_iface *iface, const struct netio_set_port *s)
+{
+	if ((s->flags != ~0U && s->flags & ~NETIO_PORT_F_WHOLE) ||
+	    (s->nbuf_quota != ~0U && s->nbuf_quota > NETIO_NBUFS_MAX))
+		return -EINVAL;
+	if (s->flags != ~0U)
+		WRITE_ONCE(iface->sh->flags, s->flags);
+	if (s->nbuf_quota != ~0U)
+		WRITE_ONCE(iface->sh->nbuf_quota,
+			   s->nbuf_quota ?: netio_default_quota(iface->inst));
+	if (s->mark_bytes != ~0U)
+		WRITE_ONCE(iface->sh->mark_bytes, s->mark_bytes);
+	local_bh_disable();
+	netio_backlogs(iface->inst);
+	local_bh_enable();
+	return 0;
+}
+
+bool netio_iface_charge(struct netio_iface *iface, u32 nbufs, u32 parked)
+{
+	struct netio_instance *inst = iface->inst;
+	atomic_t *held = (atomic_t *)&iface->sh->nbufs;
+	atomic_t *bytes = (atomic_t *)&iface->sh->parked_bytes;
+
+	if (unlikely((u32)atomic_add_return(nbufs, held) >
+		     READ_ONCE(iface->sh->nbuf_quota)))
+		goto full;
+	if (!parked)
+		return true;
+	if ((u32)atomic_add_return(parked, bytes) > inst->parked_port_max)
+		goto heavy;
+	if (atomic64_add_return(parked, &inst->parked) <= (s64)inst->parked_max)
+		return true;
+	atomic64_sub(parked, &inst->parked);
+heavy:
+	atomic_sub(parked, bytes);
+full:
+	atomic_sub(nbufs, held);
+	return false;
+}
+
+void netio_iface_uncharge(struct netio_instance *inst, u32 port, u32 parked)
+{
+	if (parked)
+		atomic64_sub(parked, &inst->parked);
+	if (!port)
+		return;
+	atomic_dec((atomic_t *)&inst->ports[port].nbufs);
+	if (parked)
+		atomic_sub(parked, (atomic_t *)&inst->ports[port].parked_bytes);
+}
+
+static void netio_iface_drop(struct netio_iface *iface, struct sk_buff *skb)
+{
+	atomic64_inc((atomic64_t *)&iface->sh->rx_drop);
+	DEV_STATS_INC(iface->dev, tx_dropped);
+	kfree_skb(skb);
+}
+
+static void netio_backlog_add(struct netio_iface *iface, struct sk_buff *skb)
+{
+	struct netio_instance *inst = iface->inst;
+	bool full;
+
+	atomic64_inc((atomic64_t *)&inst->lanes[0].d->rx_no_nbuf);
+	/* It waits without a hold on its route and connection, as in an nbuf. */
+	skb_dst_drop(skb);
+	nf_reset_ct(skb);
+	spin_lock(&iface->backlog.lock);
+	full = skb_queue_len(&iface->backlog) >= iface->dev->tx_queue_len;
+	if (!full) {
+		__skb_queue_tail(&iface->backlog, skb);
+		WRITE_ONCE(iface->backlogged, true);
+	}
+	spin_unlock(&iface->backlog.lock);
+	if (full) {
+		netio_iface_drop(iface, skb);
+		return;
+	}
+	spin_lock(&inst->wait_lock);
+	if (list_empty(&iface->waiting))
+		list_add_tail(&iface->waiting, &inst->waiting);
+	spin_unlock(&inst->wait_lock);
+	smp_mb(); /* what was freed before it waited did not wake it */
+	netio_backlogs(inst);
+}
+
+void netio_iface_receive(struct netio_iface *iface, struct sk_buff *skb)
+{
+	int err;
+
+	if (unlikely(READ_ONCE(iface->backlogged))) {
+		netio_backlog_add(iface, skb);
+		return;
+	}
+	err = netio_packet_receive(iface, skb);
+	if (likely(!err))
+		return;
+	if (err == -ENOBUFS)
+		netio_backlog_add(iface, skb);
+	else
+		netio_iface_drop(iface, skb);
+}
+
+/* false: it has to wait on. */
+static bool netio_backlog_run(struct netio_iface *iface)
+{
+	struct sk_buff *skb;
+	int budget = NETIO_RUN_MAX, err;
+
+	spin_lock(&iface->backlog.lock);
+	while ((skb = skb_peek(&iface->backlog)) != NULL && budget-- > 0) {
+		__skb_unlink(skb, &iface->backlog);
+		err = netio_packet_receive(iface, skb);
+		if (err == -ENOBUFS) {
+			__skb_queue_head(&iface->backlog, skb);
+			break;
+		}
+		if (err)
+			netio_iface_drop(iface, skb);
+	}
+	/* Cleared only now: no packet may overtake. */
+	if (!skb)
+		WRITE_ONCE(iface->backlogged, false);
+	spin_unlock(&iface->backlog.lock);
+	return !skb;
+}
+
+void netio_backlogs(struct netio_instance *inst)
+{
+	struct netio_iface *iface, *last;
+
+	if (likely(list_empty_careful(&inst->waiting)))
+		return;
+	spin_lock(&inst->wait_lock);
+	last = list_empty(&inst->waiting) ? NULL :
+		list_last_entry(&inst->waiting, struct netio_iface, waiting);
+	while (last) {
+		iface = list_first_entry(&inst->waiting, struct netio_iface,
+					 waiting);
+		list_del_init(&iface->waiting);
+		if (!netio_backlog_run(iface))
+			list_add_tail(&iface->waiting, &inst->waiting);
+		if (iface == last)
+			break;
+	}
+	spin_unlock(&inst->wait_lock);
+}
+
+void netio_backlog_purge(struct netio_iface *iface)
+{
+	skb_queue_purge(&iface->backlog);
+	WRITE_ONCE(iface->backlogged, false);
+}

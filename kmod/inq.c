@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/bitmap.h>
+#include <linux/poll.h>
+
+#include "inq.h"
+
+static u32 netio_entry(struct netio_lane *lane, u32 pos, u32 action, u32 param)
+{
+	return NETIO_TOGGLE(pos, lane->inst->order) |
+	       action << NETIO_ENT_ACTION_SHIFT | param;
+}
+
+static u32 *netio_inq_slot(struct netio_lane *lane, u32 pos)
+{
+	return &lane->inq[pos & ((1U << lane->inst->order) - 1)];
+}
+
+static u32 netio_inq_reserve(struct netio_lane *lane, u32 n)
+{
+	return atomic_fetch_add_relaxed(n, (atomic_t *)&lane->d->inq_tail);
+}
+
+void netio_inq_put(struct netio_lane *lane, u32 action, const u32 *idx, u32 n)
+{
+	struct netio_nb *nb = lane->inst->nb;
+	u32 pos, i;
+
+	for (i = 0; i < n; i++) {
+		nb[idx[i]].lane = lane->number;
+		netio_nb_give(&nb[idx[i]]);
+	}
+	pos = netio_inq_reserve(lane, n);
+	/* Last to first (C): the reader stops at the first unwritten slot. */
+	for (i = n; i-- > 0;)
+		smp_store_release(netio_inq_slot(lane, pos + i),
+				  netio_entry(lane, pos + i, action, idx[i]) |
+				  (i < n - 1 ? NETIO_ENT_MORE : 0));
+}
+
+void netio_inq_wake(struct netio_lane *lane)
+{
+	u32 seq;
+
+	smp_mb(); /* (L): entries before the look at sleep_seq */
+	seq = READ_ONCE(lane->p->sleep_seq);
+	if (seq == READ_ONCE(lane->woken))
+		return;
+	/* Written by the process: any value is one wake-up, no more. */
+	WRITE_ONCE(lane->woken, seq);
+	atomic64_inc((atomic64_t *)&lane->d->wakeups);
+	wake_up_interruptible_poll(&lane->wait, EPOLLIN | EPOLLRDNORM);
+}
+
+/*
+ * Whether an event may have a slot: as many must stay free as there are nbufs
+ * that are not on this InQ. inq_head is the process's word; a wrong one costs it
+ * entries of its own.
+ */
+static bool netio_event_room(struct netio_lane *lane)
+{
+	u32 used = READ_ONCE(lane->d->inq_tail) - READ_ONCE(lane->p->inq_head);
+
+	/* Less those that others are publishing at this moment. */
+	return used < (1U << lane->inst->order) - lane->inst->nbuf_count -
+		      NETIO_EVENT_SLOTS / 2;
+}
+
+static void netio_event_put(struct netio_lane *lane, u32 action, u32 param)
+{
+	u32 pos = netio_inq_reserve(lane, 1);
+
+	smp_store_release(netio_inq_slot(lane, pos),
+			  netio_entry(lane, pos, action, param));
+}
+
+static void netio_event_count(struct netio_lane *lane, u32 action, atomic_t *v)
+{
+	u32 n;
+
+	if (!atomic_read(v) || !netio_event_room(lane))
+		return;
+	n = min_t(u32, atomic_xchg(v, 0), NETIO_ENT_PARAM_MASK);
+	if (n)
+		netio_event_put(lane, action, n);
+}
+
+static void netio_event_bits(struct netio_lane *lane, u32 action,
+			     unsigned long *bits)
+{
+	struct netio_instance *inst = lane->inst;
+	u32 port;
+
+	for_each_set_bit(port, bits, inst->port_max) {
+		if (!netio_event_room(lane))
+			return;
+		if (!test_and_clear_bit(port, bits))
+			continue;
+		atomic_dec(&inst->events);
+		netio_event_put(lane, action, port);
+	}
+}
+
+void netio_inq_events(struct netio_lane *lane)
+{
+	struct netio_instance *inst = lane->inst;
+
+	netio_event_count(lane, NETIO_IN_DROPS, &lane->drops);
+	netio_event_count(lane, NETIO_IN_DENIED, &lane->denied);
+	/* What is of no lane goes to the first. */
+	if (lane->number == 0 && atomic_read(&inst->events) > 0) {
+		netio_event_bits(lane, NETIO_IN_PORT, inst->port_events);
+		netio_event_bits(lane, NETIO_IN_QOS, inst->qos_events);
+	}
+}
+
+static void netio_event_bit(struct netio_instance *inst, u32 port,
+			    unsigned long *bits)
+{
+	struct netio_lane *lane = &inst->lanes[0];
+
+	if (!test_and_set_bit(port, bits))
+		atomic_inc(&inst->events);
+	local_bh_disable();
+	netio_inq_events(lane);
+	netio_inq_wake(lane);
+	local_bh_enable();
+}
+
+void netio_event_port(struct netio_instance *inst, u32 port)
+{
+	netio_event_bit(inst, port, inst->port_events);
+}
+
+void netio_event_qos(struct netio_instance *inst, u32 port)
+{
+	netio_event_bit(inst, port, inst->qos_events);
+}
+
+void netio_event_drops(struct netio_lane *lane, u32 count)
+{
+	atomic_add(count, &lane->drops);
+}
+
+void netio_event_denied(struct netio_lane *lane, u32 count)
+{
+	/* Saturates where one event can tell it. */
+	if (atomic_read(&lane->denied) < NETIO_ENT_PARAM_MASK)
+		atomic_add(count, &lane->denied);
+}
+
+bool netio_inq_pending(struct netio_lane *lane)
+{
+	return READ_ONCE(lane->d->inq_tail) != READ_ONCE(lane->p->inq_head);
+}

@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/bitmap.h>
+#include <linux/module.h>
+#include <linux/pid.h>
+#include <linux/rtnetlink.h>
+#include <linux/slab.h>
+#include <net/netns/generic.h>
+
+#include "compat.h"
+#include "iface.h"
+#include "inq.h"
+#include "instance.h"
+#include "knet.h"
+#include "nbuf.h"
+#include "outq.h"
+
+#define NETIO_NBUFS_DEFAULT	8192
+#define NETIO_PORTS_DEFAULT	65536
+/* Parked bytes per nbuf, on average, and the part of all that one port may have. */
+#define NETIO_PARKED_PER_NBUF	8192
+#define NETIO_PARKED_PORT_SHARE	2
+/* A whole packet of the largest size fits into either. */
+#define NETIO_PARKED_MIN	0x10000
+
+/* How often owners' pulses are felt, and when one is dead by default. */
+#define NETIO_PULSE		(HZ / 10)
+#define NETIO_DEAD_MS		1000
+
+u32 netio_start_position;
+
+static unsigned int netio_net_id __read_mostly;
+
+struct netio_net *netio_net(struct net *net)
+{
+	return net_generic(net, netio_net_id);
+}
+
+/* --- pulse --------------------------------------------------------------- */
+
+/*
+ * A process that is stuck or gone holds packets, and their senders with them:
+ * TCP does not send again what it believes to be in a queue of this host.
+ */
+static void netio_lane_pulse(struct netio_lane *lane)
+{
+	/* Whatever moves is a sign of life. */
+	u32 beat = READ_ONCE(lane->p->heartbeat) + READ_ONCE(lane->p->inq_head) +
+		   READ_ONCE(lane->head);
+	u32 dead_ms = READ_ONCE(lane->p->dead_ms) ?: NETIO_DEAD_MS;
+
+	if (beat != lane->heartbeat || !netio_inq_pending(lane)) {
+		lane->heartbeat = beat;
+		lane->heartbeat_at = jiffies;
+		return;
+	}
+	if (time_before(jiffies, lane->heartbeat_at +
+				 msecs_to_jiffies(min(dead_ms, 3600000U))))
+		return;
+	netio_outq_unpark(lane);
+	lane->heartbeat_at = jiffies;
+}
+
+static void netio_pulse(struct work_struct *work)
+{
+	struct netio_instance *inst = container_of(to_delayed_work(work),
+						   struct netio_instance, pulse);
+	u32 i;
+
+	for (i = 0; i < inst->lane_count; i++) {
+		struct netio_lane *lane = &inst->lanes[i];
+
+		netio_lane_pulse(lane);
+		local_bh_disable();
+		netio_inq_events(lane);
+		netio_backlogs(inst);
+		local_bh_enable();
+	}
+	queue_delayed_work(system_power_efficient_wq, &inst->pulse, NETIO_PULSE);
+}
+
+/* --- making and freeing ------------------------------------------------- */
+
+/* Makes each slot look as if its entry had not been written yet. */
+static void netio_ring_start(u32 *ring, u32 order, u32 pos)
+{
+	u32 i;
+
+	for (i = 0; i < 1U << order; i++, pos++)
+		ring[pos & ((1U << order) - 1)] =
+			NETIO_TOGGLE(pos, order) ^ NETIO_ENT_TOGGLE;
+}
+
+static void netio_lane_init(struct netio_instance *inst, u32 number)
+{
+	struct netio_lane *lane = &inst->lanes[number];
+	const struct netio_area *a = inst->area;
+	void *base = inst->mem.control;
+	u32 pos = READ_ONCE(netio_start_position);
+	u64 ring = (u64)number * 4 << inst->order;
+
+	lane->inst = inst;
+	lane->number = number;
+	lane->d = base + a->dlane_off + (u64)number * NETIO_PAGE_SIZE;
+	lane->p = base + a->plane_off + (u64)number * NETIO_PAGE_SIZE;
+	lane->inq = base + a->inq_off + ring;
+	lane->outq = base + a->outq_off + ring;
+	netio_ring_start(lane->inq, inst->order, pos);
+	netio_ring_start(lane->outq, inst->order, pos);
+	lane->head = pos;
+	lane->d->outq_head = pos;
+	lane->d->outq_start = pos;
+	lane->d->inq_tail = pos;
+	lane->d->inq_start = pos;
+	lane->d->sleep_seq = 1;
+	lane->p->inq_head = pos;
+	lane->p->outq_tail = pos;
+	lane->heartbeat_at = jiffies;
+	lane->recent_at = jiffies;
+	init_waitqueue_head(&lane->wait);
+	netio_outq_init(lane);
+}
+
+/* Frees what there is, also of one that was not made to its end. */
+static void netio_instance_free(struct netio_instance *inst)
+{
+	u32 i;
+
+	if (inst->pulse.work.func)
+		cancel_delayed_work_sync(&inst->pulse);
+	for (i = 0; i < inst->lane_count && inst->lanes[i].inst; i++)
+		netio_outq_exit(&inst->lanes[i]);
+	synchronize_net();
+	netio_nbs_exit(inst);
+	kvfree(inst->ifaces);
+	kvfree(inst->port_removed);
+	bitmap_free(inst->port_events);
+	bitmap_free(inst->qos_events);
+	if (inst->dummy)
+		netio_free_dummy(inst->dummy);
+	netio_memory_free(&inst->mem);
+	put_pid(inst->owner);
+	kvfree(inst);
+}
+
+static struct netio_instance *netio_instance_new(struct net *net,
+						 const struct netio_choice *c)
+{
+	u32 lanes = c->lanes ?: 1, nbufs = c->nbufs ?: NETIO_NBUFS_DEFAULT;
+	u32 ports = c->ports ?: NETIO_PORTS_DEFAULT, i;
+	struct netio_instance *inst;
+	struct netio_area hdr;
+	int err;
+
+	err = netio_memory_layout(&hdr, lanes, nbufs, ports);
+	if (err)
+		return ERR_PTR(err);
+	inst = kvzalloc(struct_size(inst, lanes, lanes), GFP_KERNEL_ACCOUNT);
+	if (!inst)
+		return ERR_PTR(-ENOMEM);
+	kref_init(&inst->ref);
+	INIT_LIST_HEAD(&inst->node);
+	mutex_init(&inst->lock);
+	spin_lock_init(&inst->wait_lock);
+	spin_lock_init(&inst->walk_lock);
+	INIT_LIST_HEAD(&inst->waiting);
+	inst->net = net;
+	strscpy(inst->name, c->name, sizeof(inst->name));
+	strscpy(hdr.name, c->name, sizeof(hdr.name));
+	inst->lane_count = lanes;
+	inst->nbuf_count = nbufs;
+	inst->port_max = ports;
+	inst->port_next = 1;
+	inst->order = hdr.inq_order;
+	inst->parked_max = max_t(u64, NETIO_PARKED_MIN,
+				 c->parked_max ?: (u64)nbufs * NETIO_PARKED_PER_NBUF);
+	inst->parked_max = min_t(u64, inst->parked_max, U32_MAX);
+	inst->parked_port_max = max_t(u64, NETIO_PARKED_MIN,
+				      inst->parked_max / NETIO_PARKED_PORT_SHARE);
+
+	err = netio_memory_alloc(&inst->mem, &hdr);
+	if (err)
+		goto fail;
+	inst->area = inst->mem.control;
+	inst->ports = inst->mem.control + hdr.port_off;
+	err = netio_nbs_init(inst);
+	if (err)
+		goto fail;
+	err = -ENOMEM;
+	inst->ifaces = kvcalloc(ports, sizeof(*inst->ifaces), GFP_KERNEL_ACCOUNT);
+	inst->port_removed = kvcalloc(ports, sizeof(*inst->port_removed),
+				      GFP_KERNEL_ACCOUNT);
+	inst->port_events = bitmap_zalloc(ports, GFP_KERNEL_ACCOUNT);
+	inst->qos_events = bitmap_zalloc(ports, GFP_KERNEL_ACCOUNT);
+	inst->dummy = alloc_netdev_dummy(0);
+	if (!inst->ifaces || !inst->port_removed || !inst->port_events ||
+	    !inst->qos_events || !inst->dummy)
+		goto fail;
+	for (i = 0; i < lanes; i++)
+		netio_lane_init(inst, i);
+	INIT_DELAYED_WORK(&inst->pulse, netio_pulse);
+	queue_delayed_work(system_power_efficient_wq, &inst->pulse, NETIO_PULSE);
+	return inst;
+fail:
+	netio_instance_free(inst);
+	return ERR_PTR(err);
+}
+
+static void netio_instance_release(struct kref *ref)
+{
+	netio_instance_free(container_of(ref, struct netio_instance, ref));
+}
+
+void netio_instance_put(struct netio_instance *inst)
+{
+	kref_put(&inst->ref, netio_instance_release);
+}
+
+static struct netio_instance *netio_lookup(struct netio_net *nn, const char *name)
+{
+	struct netio_instance *inst;
+
+	list_for_each_entry(inst, &nn->instances, node)
+		if (!strcmp(inst->name, name)) {
+			netio_instance_hold(inst);
+			return inst;
+		}
+	return NULL;
+}
+
+struct netio_instance *netio_instance_find(struct net *net, const char *name)
+{
+	struct netio_net *nn = netio_net(net);
+	struct netio_instance *inst;
+
+	mutex_lock(&nn->lock);
+	inst = netio_lookup(nn, name);
+	mutex_unlock(&nn->lock);
+	return inst ?: ERR_PTR(-ENOENT);
+}
+
+struct netio_instance *netio_instance_get(struct net *net,
+					  const struct netio_choice *c)
+{
+	struct netio_net *nn = netio_net(net);
+	struct netio_instance *inst;
+
+	mutex_lock(&nn->lock);
+	inst = netio_lookup(nn, c->name);
+	if (!inst) {
+		inst = netio_instance_new(net, c);
+		if (!IS_ERR(inst)) {
+			/* An instance is in use, whoever owns it. */
+			__module_get(THIS_MODULE);
+			list_add_tail(&inst->node, &nn->instances);
+			netio_instance_hold(inst);
+		}
+	}
+	mutex_unlock(&nn->lock);
+	return inst;
+}
+
+/* Takes it out of the list of nn, whose lock is held. */
+static void netio_instance_unlist(struct netio_instance *inst)
+{
+	u32 i;
+
+	list_del_init(&inst->node);
+	for (i = 0; i < inst->lane_count; i++)
+		wake_up_interruptible_all(&inst->lanes[i].wait);
+	module_put(THIS_MODULE);
+	netio_instance_put(inst);
+}
+
+int netio_instance_destroy(struct netio_instance *inst)
+{
+	struct netio_net *nn = netio_net(inst->net);
+	int err = 0;
+	u32 port;
+
+	lockdep_assert_held(&inst->lock);
+	rtnl_lock(); /* after this no port is added */
+	for (port = 1; port < inst->port_max && !err; port++)
+		if (rtnl_dereference(inst->ifaces[port]))
+			err = -EBUSY;
+	if (!err)
+		WRITE_ONCE(inst->dead, true);
+	rtnl_unlock();
+	if (err)
+		return err;
+	mutex_lock(&nn->lock);
+	if (!list_empty(&inst->node))
+		netio_instance_unlist(inst);
+	mutex_unlock(&nn->lock);
+	return 0;
+}
+
+/* --- a new owner ----------------------------------------------------------- */
+
+/* Marks what the last owner of a lane has not read, and begins the next there. */
+static void netio_inq_hand_over(struct netio_lane *lane)
+{
+	struct netio_instance *inst = lane->inst;
+	u32 size = 1U << inst->order, tail = lane->d->inq_tail;
+	u32 pos = READ_ONCE(lane->p->inq_head);
+
+	if (tail - pos > size)
+		pos = tail;
+	/* It may have read the beginning of a chain: nobody can use its rest. */
+	if (tail - pos < size)
+		while (pos != tail &&
+		       lane->inq[(pos - 1) & (size - 1)] & NETIO_ENT_MORE)
+			pos++;
+	lane->d->inq_start = pos;
+	WRITE_ONCE(lane->p->inq_head, pos);
+	for (; pos != tail; pos++) {
+		u32 e = lane->inq[pos & (size - 1)];
+
+		switch (e >> NETIO_ENT_ACTION_SHIFT & NETIO_ENT_ACTION_MASK) {
+		case NETIO_IN_RX:
+		case NETIO_IN_GRANT:
+		case NETIO_IN_FETCHED:
+			inst->nb[e & NETIO_ENT_PARAM_MASK].unread = 1;
+		}
+	}
+	WRITE_ONCE(lane->woken, READ_ONCE(lane->p->sleep_seq));
+	lane->heartbeat_at = jiffies;
+}
+
+void netio_instance_hand_over(struct netio_instance *inst)
+{
+	struct sk_buff_head drop;
+	u32 i;
+
+	lockdep_assert_held(&inst->lock);
+	for (i = 0; i < inst->lane_count; i++)
+		netio_outq_drain(&inst->lanes[i]);
+
+	__skb_queue_head_init(&drop);
+	netio_outq_lock_all(inst);
+	for (i = 0; i < inst->nbuf_count; i++)
+		inst->nb[i].unread = 0;
+	for (i = 0; i < inst->lane_count; i++)
+		netio_inq_hand_over(&inst->lanes[i]);
+	for (i = 0; i < inst->nbuf_count; i++) {
+		struct netio_nb *nb = &inst->nb[i];
+		struct netio_lane *lane = &inst->lanes[nb->lane];
+		struct sk_buff *skb;
+
+		if (nb->unread || !netio_nb_take(nb))
+			continue;
+		skb = netio_nb_detach(inst, nb);
+		if (skb)
+			__skb_queue_tail(&drop, skb);
+		netio_nb_free(inst, &i, 1);
+		WRITE_ONCE(lane->d->reclaimed, lane->d->reclaimed + 1);
+	}
+	netio_outq_unlock_all(inst);
+	__skb_queue_purge(&drop);
+	local_bh_disable();
+	netio_backlogs(inst);
+	local_bh_enable();
+}
+
+/* --- network namespaces -------------------------------------------------- */
+
+static int __net_init netio_net_init(struct net *net)
+{
+	struct netio_net *nn = netio_net(net);
+
+	mutex_init(&nn->lock);
+	INIT_LIST_HEAD(&nn->instances);
+	return 0;
+}
+
+/* Nobody owns what is left: an owner would hold the namespace. */
+static void __net_exit netio_net_exit(struct net *net)
+{
+	struct netio_net *nn = netio_net(net);
+	struct netio_instance *inst;
+
+	while (!list_empty(&nn->instances)) {
+		u32 port;
+
+		inst = list_first_entry(&nn->instances, struct netio_instance, node);
+		rtnl_lock();
+		WRITE_ONCE(inst->dead, true);
+		for (port = 1; port < inst->port_max; port++) {
+			struct netio_iface *iface = rtnl_dereference(inst->ifaces[port]);
+
+			if (iface)
+				netio_knet_delete(iface);
+		}
+		rtnl_unlock();
+		mutex_lock(&nn->lock);
+		netio_instance_unlist(inst);
+		mutex_unlock(&nn->lock);
+	}
+}
+
+static struct pernet_operations netio_net_ops = {
+	.init = netio_net_init,
+	.exit = netio_net_exit,
+	.id = &netio_net_id,
+	.size = sizeof(struct netio_net),
+};
+
+int netio_instances_init(void)
+{
+	return register_pernet_device(&netio_net_ops);
+}
+
+void netio_instances_exit(void)
+{
+	unregister_pernet_device(&netio_net_ops);
+}

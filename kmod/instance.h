@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef NETIO_INSTANCE_H
+#define NETIO_INSTANCE_H
+
+#include <linux/hrtimer.h>
+#include <linux/kref.h>
+#include <linux/mutex.h>
+#include <linux/netdevice.h>
+#include <linux/skbuff.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+
+#include "memory.h"
+
+struct netio_iface;
+struct netio_nb;
+struct netio_nb_cache;
+
+/* Nbufs of one packet: 64 KiB, in whatever pieces. */
+#define NETIO_CHAIN_MAX		64
+/* OutQ entries that one run of the service takes (NAPI's usual budget). */
+#define NETIO_RUN_MAX		64
+
+/*
+ * One InQ and one OutQ.
+ *
+ * Locks: the InQ has none, its producers reserve slots by counting up
+ * dlane->inq_tail, which the process cannot write. The OutQ's consumer holds
+ * out_lock, softirqs off. Nothing is delivered or freed under out_lock.
+ */
+struct netio_lane {
+	struct netio_instance *inst;
+	struct netio_dlane *d;
+	struct netio_plane *p;
+	u32 *inq;
+	u32 *outq;
+	u8 number;
+
+	/* InQ */
+	u32 woken;		/* the process's sleep that was last ended */
+	wait_queue_head_t wait;
+	atomic_t drops;		/* DROPS that are not yet told */
+	atomic_t denied;	/* DENIED likewise */
+
+	/* OutQ */
+	spinlock_t out_lock ____cacheline_aligned_in_smp;
+	u32 head;
+	bool awake;		/* no KICK is needed */
+	u32 recent;		/* entries taken since recent_at */
+	unsigned long recent_at;	/* jiffies */
+	bool busy;		/* entries come fast: poll instead of sleeping */
+	u32 partial;		/* entries of a packet whose end is not there yet */
+	bool chain_refused;	/* the rest of a chain that was too long comes */
+	struct napi_struct napi;
+	struct hrtimer deadman;
+
+	/* the owner's pulse, for the instance's work alone */
+	u32 heartbeat;		/* sum of what moves */
+	unsigned long heartbeat_at;	/* jiffies */
+} ____cacheline_aligned_in_smp;
+
+/* What one process owns at a time (paper, section 5). */
+struct netio_instance {
+	struct kref ref;	/* its list, each file, map, and interface */
+	struct list_head node;	/* netio_net.instances, under netio_net.lock */
+	struct net *net;	/* not counted: it ends its instances */
+	char name[NETIO_NAME_MAX];
+	struct netio_memory mem;
+	struct netio_area *area;
+	struct netio_port *ports;	/* shared */
+	u32 lane_count;
+	u32 nbuf_count;
+	u32 port_max;
+	u32 order;		/* of the rings */
+
+	/* nbufs: see nbuf.h */
+	struct netio_nb *nb;
+	struct netio_nb_cache __percpu *caches;
+	spinlock_t free_lock;
+	u32 *free;
+	u32 free_count;
+	spinlock_t walk_lock;	/* outside all lanes' out_lock */
+	atomic64_t parked;	/* bytes */
+	u64 parked_max;
+	u64 parked_port_max;
+
+	/* ports: written under rtnl, read under RCU */
+	struct netio_iface __rcu **ifaces;
+	u32 port_next;		/* numbers from here on were never used */
+	u32 *port_removed;	/* when a number was removed: a count, 0: never used */
+	u32 port_removals;
+	spinlock_t wait_lock;
+	struct list_head waiting;	/* interfaces with a backlog */
+	unsigned long *port_events;	/* ports whose PORT event is not yet told */
+	unsigned long *qos_events;
+	atomic_t events;	/* bits in both */
+
+	/* ownership */
+	struct mutex lock;
+	u64 epoch;		/* READ_ONCE by whom asks whether it still owns */
+	struct pid *owner;	/* thread group, NULL: none */
+	unsigned int owner_files;
+	bool dead;		/* destroyed */
+
+	struct net_device *dummy;	/* for NAPI */
+	struct delayed_work pulse;
+	struct netio_lane lanes[];
+};
+
+struct netio_net {
+	struct mutex lock;
+	struct list_head instances;
+};
+
+struct netio_net *netio_net(struct net *net);
+
+/* What ATTACH chooses of a new instance; 0 is the default. */
+struct netio_choice {
+	const char *name;
+	u32 lanes, nbufs, ports, parked_max;
+};
+
+/*
+ * The instance of that name in net, with a reference, or an ERR_PTR: ENOENT
+ * if there is none. Sleeps.
+ */
+struct netio_instance *netio_instance_find(struct net *net, const char *name);
+
+/*
+ * Makes an instance, or finds the one of that name. ERR_PTR: EINVAL for values
+ * out of range, ENOMEM. Sleeps.
+ */
+struct netio_instance *netio_instance_get(struct net *net,
+					  const struct netio_choice *c);
+
+void netio_instance_put(struct netio_instance *inst);
+
+static inline void netio_instance_hold(struct netio_instance *inst)
+{
+	kref_get(&inst->ref);
+}
+
+/* Takes it out of its list. EBUSY while it has ports. inst->lock is held. */
+int netio_instance_destroy(struct netio_instance *inst);
+
+/*
+ * Makes the rings and nbufs ready for a new owner: the OutQ's entries are
+ * carried out, nbufs that were in the last owner's hands are taken back, what
+ * it has not read stays. inst->lock is held.
+ */
+void netio_instance_hand_over(struct netio_instance *inst);
+
+int netio_instances_init(void);
+void netio_instances_exit(void);
+
+extern u32 netio_start_position;
+
+#endif /* NETIO_INSTANCE_H */

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The private truth about each nbuf: who has it, and which packet came in it.
+ *
+ * An nbuf is the device's or the process's. Who publishes it on an InQ gives it
+ * away by netio_nb_give() and touches neither it nor its skb any more: from
+ * that moment a hostile process may hand it in, seen or not. Who finds it on
+ * an OutQ gets it by netio_nb_take(), which only one of all who try wins.
+ */
+#ifndef NETIO_NBUF_H
+#define NETIO_NBUF_H
+
+#include "instance.h"
+
+enum { NETIO_NB_DEVICE, NETIO_NB_PROCESS };
+
+struct netio_nb {
+	struct netio_nbuf *buf;	/* shared */
+	struct sk_buff *skb;	/* that came in it, or NULL */
+	u32 iport;		/* that it counts for, 0: none */
+	u32 parked;		/* bytes of skb that are not in the nbuf */
+	u16 copied;		/* bytes of skb that were put into the nbuf */
+	u8 lane;
+	u8 unread:1;		/* during a hand-over: it is on an InQ */
+	u8 lost:1;		/* what was parked has been freed: see dead_ms */
+	int owner;
+};
+
+struct netio_nb_cache {
+	spinlock_t lock;
+	u32 count;
+	u32 idx[64];
+};
+
+int netio_nbs_init(struct netio_instance *inst);
+void netio_nbs_exit(struct netio_instance *inst);
+
+/* An empty nbuf of the device, or -1. Softirqs are off. */
+int netio_nb_alloc(struct netio_instance *inst);
+
+/* Gives back nbufs of the device. Softirqs are off. */
+void netio_nb_free(struct netio_instance *inst, const u32 *idx, u32 n);
+
+static inline void netio_nb_give(struct netio_nb *nb)
+{
+	smp_store_release(&nb->owner, NETIO_NB_PROCESS);
+}
+
+static inline bool netio_nb_take(struct netio_nb *nb)
+{
+	return READ_ONCE(nb->owner) == NETIO_NB_PROCESS &&
+	       cmpxchg_acquire(&nb->owner, NETIO_NB_PROCESS, NETIO_NB_DEVICE) ==
+		       NETIO_NB_PROCESS;
+}
+
+/*
+ * Parts an nbuf of the device from its packet, and with it from its port's
+ * account. The skb, if any, is the caller's.
+ */
+struct sk_buff *netio_nb_detach(struct netio_instance *inst,
+				struct netio_nb *nb);
+
+#endif /* NETIO_NBUF_H */

@@ -1,0 +1,645 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/nospec.h>
+
+#include "compat.h"
+#include "inq.h"
+#include "outq.h"
+#include "packet.h"
+
+/* What deadman_us is if the process does not say, and within which bounds. */
+#define NETIO_DEADMAN_US	50
+#define NETIO_DEADMAN_MIN_US	10
+#define NETIO_DEADMAN_MAX_US	100000
+/* Entries per period of the deadman from which on polling beats kicks. */
+#define NETIO_BUSY		4
+
+/* One run of the service. */
+struct netio_run {
+	struct sk_buff_head send;	/* to iface of netio_cb */
+	struct sk_buff_head drop;
+	u32 freed[2 * NETIO_RUN_MAX + NETIO_CHAIN_MAX];
+	u32 freed_count;
+	u32 drops;
+};
+
+/* Where a packet of a run goes. RCU keeps it there. */
+struct netio_cb {
+	struct netio_iface *iface;
+};
+
+static struct netio_cb *netio_cb(struct sk_buff *skb)
+{
+	BUILD_BUG_ON(sizeof(struct netio_cb) > sizeof(skb->cb));
+	return (struct netio_cb *)skb->cb;
+}
+
+static u32 netio_outq_load(struct netio_lane *lane, u32 pos)
+{
+	return smp_load_acquire(&lane->outq[pos & ((1U << lane->inst->order) - 1)]);
+}
+
+static bool netio_outq_present(struct netio_lane *lane, u32 entry, u32 pos)
+{
+	return (entry & NETIO_ENT_TOGGLE) == NETIO_TOGGLE(pos, lane->inst->order);
+}
+
+static bool netio_outq_ready(struct netio_lane *lane)
+{
+	/* Behind the beginning of a packet that waits for its end. */
+	u32 pos = READ_ONCE(lane->head) + READ_ONCE(lane->partial);
+
+	return netio_outq_present(lane, netio_outq_load(lane, pos), pos);
+}
+
+static u32 netio_deadman_us(struct netio_lane *lane)
+{
+	u32 us = READ_ONCE(lane->p->deadman_us);
+
+	return clamp_t(u32, us ?: NETIO_DEADMAN_US, NETIO_DEADMAN_MIN_US,
+		       NETIO_DEADMAN_MAX_US);
+}
+
+/* --- one entry, under out_lock ----------------------------------------- */
+
+static void netio_bad(struct netio_lane *lane)
+{
+	WRITE_ONCE(lane->d->bad_entry, lane->d->bad_entry + 1);
+}
+
+/* Takes an index of the process's; false: it is not its to give. */
+static bool netio_take(struct netio_lane *lane, u32 *idx)
+{
+	struct netio_instance *inst = lane->inst;
+
+	if (unlikely(*idx >= inst->nbuf_count))
+		return false;
+	*idx = array_index_nospec(*idx, inst->nbuf_count);
+	return netio_nb_take(&inst->nb[*idx]);
+}
+
+static void netio_release(struct netio_lane *lane, struct netio_run *run,
+			  const u32 *idx, u32 n)
+{
+	struct netio_instance *inst = lane->inst;
+	u32 i;
+
+	for (i = 0; i < n; i++) {
+		struct netio_nb *nb = &inst->nb[idx[i]];
+		struct sk_buff *skb;
+
+		if (nb->skb || nb->iport || nb->lost) {
+			skb = netio_nb_detach(inst, nb);
+			if (skb)
+				__skb_queue_tail(&run->drop, skb);
+		}
+		run->freed[run->freed_count++] = idx[i];
+	}
+}
+
+/* What a run frees can be had by its next entries. */
+static void netio_flush_freed(struct netio_lane *lane, struct netio_run *run)
+{
+	netio_nb_free(lane->inst, run->freed, run->freed_count);
+	run->freed_count = 0;
+}
+
+/* TX and CLONE of n nbufs that the device has taken. */
+static void netio_send(struct netio_lane *lane, struct netio_run *run,
+		       const u32 *idx, u32 n, bool clone)
+{
+	struct netio_instance *inst = lane->inst;
+	struct netio_iface *iface;
+	struct sk_buff *skb;
+	u32 eport, i;
+	bool bad;
+
+	skb = netio_packet_send(lane, idx, n, clone, &eport, &bad);
+	if (unlikely(!skb)) {
+		if (bad && !inst->nb[idx[0]].lost) {
+			netio_bad(lane);
+		} else {
+			run->drops++;
+			WRITE_ONCE(lane->d->tx_drop, lane->d->tx_drop + 1);
+		}
+		goto out;
+	}
+	iface = netio_iface_get(inst, eport);
+	if (unlikely(!iface || !netif_running(iface->dev))) {
+		run->drops++;
+		WRITE_ONCE(lane->d->tx_drop, lane->d->tx_drop + 1);
+		if (iface)
+			atomic64_inc((atomic64_t *)&iface->sh->tx_drop);
+		__skb_queue_tail(&run->drop, skb);
+		goto out;
+	}
+	netio_cb(skb)->iface = iface;
+	__skb_queue_tail(&run->send, skb);
+	WRITE_ONCE(lane->d->tx_packets, lane->d->tx_packets + 1);
+out:
+	if (!clone) {
+		netio_release(lane, run, idx, n);
+		return;
+	}
+	for (i = 0; i < n; i++)
+		netio_nb_give(&inst->nb[idx[i]]);
+}
+
+static void netio_want(struct netio_lane *lane, u32 count)
+{
+	struct netio_instance *inst = lane->inst;
+	u32 n;
+
+	for (n = 0; n < count; n++) {
+		int k = netio_nb_alloc(inst);
+		u32 idx = k;
+
+		if (k < 0)
+			break;
+		memset(inst->nb[idx].buf, 0, offsetof(struct netio_nbuf, scratch));
+		inst->nb[idx].buf->off = NETIO_NBUF_DATA;
+		netio_inq_put(lane, NETIO_IN_GRANT, &idx, 1);
+	}
+	if (n < count)
+		netio_event_denied(lane, count - n);
+}
+
+/*
+ * TX or CLONE of a packet in n nbufs. One wrong nbuf spoils the packet, as does a
+ * missing end; the others are handed in all the same, and a clone's stay the
+ * process's.
+ */
+static void netio_tx(struct netio_lane *lane, struct netio_run *run,
+		     u32 *idx, u32 n, bool clone, bool whole)
+{
+	u32 taken = 0, i;
+
+	for (i = 0; i < n; i++) {
+		idx[taken] = idx[i];
+		if (likely(netio_take(lane, &idx[taken])))
+			taken++;
+	}
+	if (likely(whole && taken == n)) {
+		netio_send(lane, run, idx, n, clone);
+		return;
+	}
+	netio_bad(lane);
+	if (!clone) {
+		netio_release(lane, run, idx, taken);
+		return;
+	}
+	for (i = 0; i < taken; i++)
+		netio_nb_give(&lane->inst->nb[idx[i]]);
+}
+
+static u32 netio_action(u32 e)
+{
+	return e >> NETIO_ENT_ACTION_SHIFT & NETIO_ENT_ACTION_MASK;
+}
+
+/*
+ * The chain that begins with entry e at the head: takes it off the ring and
+ * carries it out. It is taken when its end is there, and not before: 0 then,
+ * else the number of entries.
+ */
+static u32 netio_chain(struct netio_lane *lane, struct netio_run *run, u32 e)
+{
+	u32 idx[NETIO_CHAIN_MAX], n = 0, action = netio_action(e);
+	bool clone = action == NETIO_OUT_CLONE, whole = false;
+
+	for (;;) {
+		idx[n++] = e & NETIO_ENT_PARAM_MASK;
+		whole = !(e & NETIO_ENT_MORE);
+		if (whole || n == NETIO_CHAIN_MAX)
+			break;
+		e = netio_outq_load(lane, lane->head + n);
+		if (!netio_outq_present(lane, e, lane->head + n)) {
+			lane->partial = n;
+			return 0;
+		}
+		if (netio_action(e) != action)
+			break;
+	}
+	WRITE_ONCE(lane->head, lane->head + n);
+	/* Of one that is too long the rest is refused as it comes. */
+	lane->chain_refused = !whole && n == NETIO_CHAIN_MAX;
+	netio_tx(lane, run, idx, n, clone, whole);
+	return n;
+}
+
+/* An entry that is no chain. */
+static void netio_entry(struct netio_lane *lane, struct netio_run *run, u32 e)
+{
+	u32 param = e & NETIO_ENT_PARAM_MASK;
+
+	switch (netio_action(e)) {
+	case NETIO_OUT_TX:
+		netio_tx(lane, run, &param, 1, false, true);
+		break;
+	case NETIO_OUT_CLONE:
+		netio_tx(lane, run, &param, 1, true, true);
+		break;
+	case NETIO_OUT_FREE:
+		if (netio_take(lane, &param))
+			netio_release(lane, run, &param, 1);
+		else
+			netio_bad(lane);
+		break;
+	case NETIO_OUT_WANT:
+		netio_flush_freed(lane, run);
+		netio_want(lane, param);
+		break;
+	case NETIO_OUT_FETCH:
+		netio_flush_freed(lane, run);
+		if (netio_take(lane, &param))
+			netio_packet_fetch(lane, param);
+		else
+			netio_bad(lane);
+		break;
+	default:
+		netio_bad(lane);
+	}
+}
+
+/* The rest of a chain that was too long. */
+static void netio_refused(struct netio_lane *lane, struct netio_run *run, u32 e)
+{
+	u32 idx = e & NETIO_ENT_PARAM_MASK;
+
+	lane->chain_refused = e & NETIO_ENT_MORE;
+	if (netio_action(e) == NETIO_OUT_TX && netio_take(lane, &idx))
+		netio_release(lane, run, &idx, 1);
+}
+
+/* The next packet or entry, if it is there: the number of entries taken. */
+static u32 netio_next(struct netio_lane *lane, struct netio_run *run)
+{
+	u32 e = netio_outq_load(lane, lane->head), action = netio_action(e);
+	bool packet = action == NETIO_OUT_TX || action == NETIO_OUT_CLONE;
+
+	lane->partial = 0;
+	if (!netio_outq_present(lane, e, lane->head))
+		return 0;
+	if (unlikely(lane->chain_refused && !packet))
+		lane->chain_refused = false;
+	if (unlikely(packet && e & NETIO_ENT_MORE && !lane->chain_refused))
+		return netio_chain(lane, run, e);
+	WRITE_ONCE(lane->head, lane->head + 1);
+	if (unlikely(lane->chain_refused))
+		netio_refused(lane, run, e);
+	else
+		netio_entry(lane, run, e);
+	return 1;
+}
+
+/* --- delivery, without locks ------------------------------------------- */
+
+/* Counts packets of one port into or out of its transmit queue length. */
+static void netio_queued(struct netio_iface *iface, int packets, int bytes)
+{
+	struct netio_port *sh = iface->sh;
+	u32 mark = READ_ONCE(sh->mark_bytes), now, before;
+
+	atomic_add(packets, (atomic_t *)&sh->q_packets);
+	now = atomic_add_return(bytes, (atomic_t *)&sh->q_bytes);
+	if (likely(!mark))
+		return;
+	before = now - bytes;
+	if ((before > mark) == (now > mark))
+		return;
+	if (now > mark)
+		atomic_or(NETIO_PORT_S_CONGESTED, (atomic_t *)&sh->state);
+	else
+		atomic_andnot(NETIO_PORT_S_CONGESTED, (atomic_t *)&sh->state);
+	netio_event_qos(iface->inst, iface->port);
+}
+
+/* Calls netio_queued() once for each stretch of packets to one port. */
+static void netio_queue_lengths(struct sk_buff_head *list, int sign)
+{
+	struct netio_iface *iface = NULL;
+	int packets = 0, bytes = 0;
+	struct sk_buff *skb;
+
+	skb_queue_walk(list, skb) {
+		if (netio_cb(skb)->iface != iface) {
+			if (iface)
+				netio_queued(iface, sign * packets, sign * bytes);
+			iface = netio_cb(skb)->iface;
+			packets = 0;
+			bytes = 0;
+		}
+		packets++;
+		bytes += skb->len;
+	}
+	if (iface)
+		netio_queued(iface, sign * packets, sign * bytes);
+}
+
+/* Makes a packet look as if it had come in by dev. */
+static void netio_arrive(struct sk_buff *skb, struct net_device *dev)
+{
+	skb_orphan(skb);
+	skb_scrub_packet(skb, true);
+	skb->priority = 0;
+	skb_set_queue_mapping(skb, 0);
+	skb_reset_redirect(skb);
+	skb->dev = dev;
+	skb->protocol = skb->data[0] >> 4 == 6 ? htons(ETH_P_IPV6) :
+						 htons(ETH_P_IP);
+	skb->pkt_type = PACKET_HOST;
+	skb_reset_mac_header(skb);
+	skb_reset_network_header(skb);
+	skb_reset_mac_len(skb);
+	dev_sw_netstats_rx_add(dev, skb->len);
+}
+
+/* The queue lengths of what has been delivered, by port. */
+struct netio_sent {
+	struct netio_iface *iface;
+	int packets, bytes;
+};
+
+static void netio_deliver(struct netio_run *run)
+{
+	struct netio_sent sent[NETIO_RUN_MAX];
+	struct sk_buff *skb;
+	LIST_HEAD(list);
+	int n = 0, i;
+
+	if (skb_queue_empty(&run->send))
+		return;
+	netio_queue_lengths(&run->send, 1);
+	while ((skb = __skb_dequeue(&run->send)) != NULL) {
+		struct netio_iface *iface = netio_cb(skb)->iface;
+
+		if (!n || sent[n - 1].iface != iface)
+			sent[n++] = (struct netio_sent){ .iface = iface };
+		sent[n - 1].packets++;
+		sent[n - 1].bytes += skb->len;
+		memset(skb->cb, 0, sizeof(skb->cb));
+		netio_arrive(skb, iface->dev);
+		list_add_tail(&skb->list, &list);
+	}
+	netif_receive_skb_list(&list);
+	for (i = 0; i < n; i++)
+		netio_queued(sent[i].iface, -sent[i].packets, -sent[i].bytes);
+}
+
+/* --- the service ---------------------------------------------------------- */
+
+/*
+ * Carries out at most budget entries, or some more to the end of a chain, and
+ * says how many there were. Softirqs are off.
+ */
+static u32 netio_outq_run(struct netio_lane *lane, u32 budget)
+{
+	struct netio_instance *inst = lane->inst;
+	struct netio_run run;
+	u32 n = 0, k;
+
+	__skb_queue_head_init(&run.send);
+	__skb_queue_head_init(&run.drop);
+	run.freed_count = 0;
+	run.drops = 0;
+
+	rcu_read_lock();
+	spin_lock(&lane->out_lock);
+	while (n < budget && (k = netio_next(lane, &run)) != 0) {
+		n += k;
+		if (run.freed_count >= NETIO_RUN_MAX)
+			netio_flush_freed(lane, &run);
+	}
+	smp_store_release(&lane->d->outq_head, lane->head); /* (F) */
+	lane->recent += n;
+	spin_unlock(&lane->out_lock);
+
+	netio_nb_free(inst, run.freed, run.freed_count);
+	netio_deliver(&run);
+	rcu_read_unlock();
+	__skb_queue_purge(&run.drop);
+	if (run.drops)
+		netio_event_drops(lane, run.drops);
+	if (n) {
+		netio_backlogs(inst);
+		netio_inq_events(lane);
+		netio_inq_wake(lane);
+	}
+	return n;
+}
+
+/* How fast entries come, looked at once a tick. */
+static void netio_outq_pace(struct netio_lane *lane)
+{
+	unsigned long now = jiffies, ticks = now - lane->recent_at;
+
+	if (!ticks)
+		return;
+	lane->busy = (u64)lane->recent * netio_deadman_us(lane) >=
+		     (u64)NETIO_BUSY * jiffies_to_usecs(min(ticks, 10UL));
+	lane->recent = 0;
+	lane->recent_at = now;
+}
+
+/*
+ * The OutQ is empty: leave it to the timer if entries come fast, else to the
+ * next KICK. false: there is more.
+ */
+static bool netio_outq_rest(struct netio_lane *lane)
+{
+	bool more;
+
+	spin_lock(&lane->out_lock);
+	netio_outq_pace(lane);
+	if (lane->busy) {
+		WRITE_ONCE(lane->awake, true);
+		spin_unlock(&lane->out_lock);
+		if (!hrtimer_is_queued(&lane->deadman))
+			hrtimer_start(&lane->deadman,
+				      ns_to_ktime((u64)netio_deadman_us(lane) *
+						  NSEC_PER_USEC),
+				      HRTIMER_MODE_REL_SOFT);
+		return true;
+	}
+	WRITE_ONCE(lane->awake, false);
+	WRITE_ONCE(lane->d->sleep_seq, lane->d->sleep_seq + 1); /* (H) */
+	smp_mb(); /* (I) */
+	more = netio_outq_ready(lane);
+	if (more)
+		WRITE_ONCE(lane->awake, true);
+	spin_unlock(&lane->out_lock);
+	return !more;
+}
+
+static int netio_outq_poll(struct napi_struct *napi, int budget)
+{
+	struct netio_lane *lane = container_of(napi, struct netio_lane, napi);
+	int n;
+
+	if (!budget)
+		return 0;
+	n = netio_outq_run(lane, min(budget, NETIO_RUN_MAX));
+	if (n >= budget)
+		return budget; /* a chain may go beyond */
+	if (napi_complete_done(napi, n) && !netio_outq_rest(lane))
+		napi_schedule(napi);
+	return n;
+}
+
+static enum hrtimer_restart netio_outq_timer(struct hrtimer *t)
+{
+	struct netio_lane *lane = container_of(t, struct netio_lane, deadman);
+
+	napi_schedule(&lane->napi);
+	return HRTIMER_NORESTART;
+}
+
+void netio_outq_kick(struct netio_lane *lane)
+{
+	u32 left = 1U << lane->inst->order, n;
+	bool rest = false;
+
+	while (!rest && left) {
+		local_bh_disable();
+		n = netio_outq_run(lane, min_t(u32, left, NETIO_RUN_MAX));
+		left -= min(left, n);
+		if (n < NETIO_RUN_MAX || left < NETIO_RUN_MAX)
+			rest = netio_outq_rest(lane);
+		local_bh_enable();
+		cond_resched();
+	}
+	if (rest)
+		return;
+	/* More than a whole ring: another goes on. */
+	local_bh_disable();
+	napi_schedule(&lane->napi);
+	local_bh_enable();
+}
+
+void netio_outq_hint(struct netio_lane *lane)
+{
+	if (READ_ONCE(lane->awake) && netio_outq_ready(lane))
+		napi_schedule(&lane->napi);
+}
+
+void netio_outq_lock_all(struct netio_instance *inst)
+{
+	u32 i;
+
+	spin_lock_bh(&inst->walk_lock);
+	for (i = 0; i < inst->lane_count; i++)
+		spin_lock_nest_lock(&inst->lanes[i].out_lock, &inst->walk_lock);
+}
+
+void netio_outq_unlock_all(struct netio_instance *inst)
+{
+	u32 i;
+
+	for (i = inst->lane_count; i-- > 0;)
+		spin_unlock(&inst->lanes[i].out_lock);
+	spin_unlock_bh(&inst->walk_lock);
+}
+
+void netio_outq_forget(struct netio_instance *inst, u32 port)
+{
+	u32 i;
+
+	if (!atomic_read((atomic_t *)&inst->ports[port].nbufs))
+		return;
+	netio_outq_lock_all(inst);
+	for (i = 0; i < inst->nbuf_count; i++) {
+		struct netio_nb *nb = &inst->nb[i];
+
+		if (nb->iport != port)
+			continue;
+		/* Its socket may end with its network namespace. */
+		if (nb->skb)
+			skb_orphan(nb->skb);
+		atomic_dec((atomic_t *)&inst->ports[port].nbufs);
+		atomic_sub(nb->parked,
+			   (atomic_t *)&inst->ports[port].parked_bytes);
+		nb->iport = 0;
+	}
+	netio_outq_unlock_all(inst);
+}
+
+void netio_outq_unpark(struct netio_lane *lane)
+{
+	struct netio_instance *inst = lane->inst;
+	struct sk_buff_head drop;
+	u32 i;
+
+	__skb_queue_head_init(&drop);
+	netio_outq_lock_all(inst);
+	for (i = 0; i < inst->nbuf_count; i++) {
+		struct netio_nb *nb = &inst->nb[i];
+
+		if (nb->lane != lane->number || !netio_nb_take(nb))
+			continue;
+		if (nb->skb) {
+			u32 iport = nb->iport;
+
+			if (nb->parked) {
+				atomic64_sub(nb->parked, &inst->parked);
+				if (iport)
+					atomic_sub(nb->parked,
+						   (atomic_t *)&inst->ports[iport].parked_bytes);
+				nb->parked = 0;
+				nb->lost = 1;
+			}
+			__skb_queue_tail(&drop, nb->skb);
+			nb->skb = NULL;
+		}
+		netio_nb_give(nb);
+	}
+	netio_outq_unlock_all(inst);
+	__skb_queue_purge(&drop);
+}
+
+void netio_outq_drain(struct netio_lane *lane)
+{
+	u32 left = 1U << lane->inst->order, size = left, n, i;
+
+	do {
+		local_bh_disable();
+		n = netio_outq_run(lane, min_t(u32, left, NETIO_RUN_MAX));
+		local_bh_enable();
+		left -= min(left, n);
+		cond_resched();
+	} while (n && left);
+
+	spin_lock_bh(&lane->out_lock);
+	lane->chain_refused = false;
+	lane->partial = 0;
+	/* No slot may look like an entry before it is written anew. */
+	for (i = 0; i < size; i++) {
+		u32 pos = lane->head + i;
+
+		WRITE_ONCE(lane->outq[pos & (size - 1)],
+			   NETIO_TOGGLE(pos, lane->inst->order) ^ NETIO_ENT_TOGGLE);
+	}
+	lane->d->outq_start = lane->head;
+	lane->p->outq_tail = lane->head;
+	lane->awake = false;
+	lane->busy = false;
+	/* The new owner has seen no sleep: its first entry wants a KICK. */
+	if (!++lane->d->sleep_seq)
+		lane->d->sleep_seq = 1;
+	spin_unlock_bh(&lane->out_lock);
+}
+
+void netio_outq_init(struct netio_lane *lane)
+{
+	spin_lock_init(&lane->out_lock);
+	netif_napi_add(lane->inst->dummy, &lane->napi, netio_outq_poll);
+	napi_enable(&lane->napi);
+	hrtimer_setup(&lane->deadman, netio_outq_timer, CLOCK_MONOTONIC,
+		      HRTIMER_MODE_REL_SOFT);
+}
+
+void netio_outq_exit(struct netio_lane *lane)
+{
+	/* Each can start the other. */
+	napi_disable(&lane->napi);
+	hrtimer_cancel(&lane->deadman);
+	netif_napi_del(&lane->napi);
+}

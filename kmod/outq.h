@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The OutQ's service (paper, section 8: the tasklet). It runs in the process's
+ * KICK, in a NAPI instance started by traffic and by the deadman timer, and
+ * for as long as entries come fast.
+ */
+#ifndef NETIO_OUTQ_H
+#define NETIO_OUTQ_H
+
+#include "instance.h"
+
+void netio_outq_init(struct netio_lane *lane);
+
+/* After it no service runs by itself any more. Sleeps. */
+void netio_outq_exit(struct netio_lane *lane);
+
+/* KICK: carries out what is on the OutQ. Process context. */
+void netio_outq_kick(struct netio_lane *lane);
+
+/* Starts the service if it polls and there is work. Softirqs are off. */
+void netio_outq_hint(struct netio_lane *lane);
+
+/* What was received from a port is charged to nobody any more. */
+void netio_outq_forget(struct netio_instance *inst, u32 port);
+
+/* Frees the packets, not the nbufs, that wait on the lane's InQ. */
+void netio_outq_unpark(struct netio_lane *lane);
+
+/* All lanes' out_locks, for who walks over all nbufs. Turns softirqs off. */
+void netio_outq_lock_all(struct netio_instance *inst);
+void netio_outq_unlock_all(struct netio_instance *inst);
+
+/*
+ * Carries out all that is on the OutQ and begins it anew behind that. No owner
+ * works on it.
+ */
+void netio_outq_drain(struct netio_lane *lane);
+
+#endif /* NETIO_OUTQ_H */

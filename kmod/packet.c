@@ -1,0 +1,512 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/icmp.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/jhash.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <net/dst.h>
+#include <net/ip.h>
+#include <net/netfilter/nf_conntrack.h>
+
+#include "compat.h"
+#include "inq.h"
+#include "outq.h"
+#include "packet.h"
+
+/* Bytes beyond which the linear part of a new skb does not go. */
+#define NETIO_LINEAR_MAX	NETIO_NBUF_SIZE
+
+/*
+ * Bytes of headers that must be in the nbuf: to the end of the L4 header, as
+ * far as it is TCP or UDP right behind the L3 header. 0: not known, so up to
+ * NETIO_PARK_COPY_MIN bytes. -1: not a packet. Reads within the linear part.
+ */
+static int netio_headers(const struct sk_buff *skb)
+{
+	const u8 *b = skb->data;
+	u32 have = skb_headlen(skb), l3;
+	u8 proto;
+
+	if (have < 1)
+		return 0;
+	if (b[0] >> 4 == 4) {
+		if (have < sizeof(struct iphdr))
+			return 0;
+		l3 = (b[0] & 15) * 4;
+		proto = b[9];
+	} else if (b[0] >> 4 == 6) {
+		if (have < sizeof(struct ipv6hdr))
+			return 0;
+		l3 = sizeof(struct ipv6hdr);
+		proto = b[6];
+	} else {
+		return -1;
+	}
+	if (proto == IPPROTO_UDP)
+		return l3 + sizeof(struct udphdr);
+	if (proto == IPPROTO_TCP && have >= l3 + sizeof(struct tcphdr))
+		return l3 + (b[l3 + 12] >> 4) * 4;
+	return 0;
+}
+
+/* The same for both directions of a flow; fragments go by their addresses. */
+static u32 netio_flow_hash(const u8 *b, u32 len)
+{
+	u32 addr, l4 = 0, l3;
+	u8 proto;
+
+	if (b[0] >> 4 == 4) {
+		const struct iphdr *ip = (const struct iphdr *)b;
+
+		if (len < sizeof(*ip))
+			return 0;
+		addr = (__force u32)(ip->saddr ^ ip->daddr);
+		proto = ip->protocol;
+		l3 = ip->frag_off & htons(IP_MF | IP_OFFSET) ? len : ip->ihl * 4;
+	} else {
+		const struct ipv6hdr *ip = (const struct ipv6hdr *)b;
+		int i;
+
+		if (len < sizeof(*ip))
+			return 0;
+		addr = 0;
+		for (i = 0; i < 4; i++)
+			addr = jhash_2words(addr,
+					    (__force u32)(ip->saddr.s6_addr32[i] ^
+							  ip->daddr.s6_addr32[i]), 0);
+		proto = ip->nexthdr;
+		l3 = sizeof(*ip);
+	}
+	if ((proto == IPPROTO_TCP || proto == IPPROTO_UDP) && l3 + 4 <= len)
+		l4 = (b[l3] << 8 | b[l3 + 1]) ^ (b[l3 + 2] << 8 | b[l3 + 3]);
+	return jhash_3words(addr, l4, proto, 0);
+}
+
+static u8 netio_gso_type(const struct sk_buff *skb)
+{
+	unsigned int type = skb_shinfo(skb)->gso_type;
+	u8 ecn = type & SKB_GSO_TCP_ECN ? NETIO_GSO_ECN : 0;
+
+	if (type & SKB_GSO_TCPV4)
+		return NETIO_GSO_TCPV4 | ecn;
+	if (type & SKB_GSO_TCPV6)
+		return NETIO_GSO_TCPV6 | ecn;
+	return NETIO_GSO_UDP_L4;
+}
+
+/* All of bytes 0-63: the process has written there before. */
+static void netio_describe(struct netio_nbuf *h, const struct sk_buff *skb,
+			   u32 port, u32 len, u32 hdr_len, u32 hash, u8 lane,
+			   bool hashed)
+{
+	u16 flags = hashed ? NETIO_NB_HASH : 0;
+
+	h->iport = port;
+	h->eport = 0;
+	h->off = NETIO_NBUF_DATA;
+	h->len = len;
+	h->total = skb->len;
+	h->lane = lane;
+	h->gso_type = NETIO_GSO_NONE;
+	h->gso_size = 0;
+	h->hdr_len = hdr_len;
+	h->csum_start = 0;
+	h->csum_offset = 0;
+	if (skb->ip_summed == CHECKSUM_PARTIAL) {
+		flags |= NETIO_NB_CSUM_PARTIAL;
+		h->csum_start = skb_checksum_start_offset(skb);
+		h->csum_offset = skb->csum_offset;
+	} else if (skb->ip_summed == CHECKSUM_UNNECESSARY) {
+		flags |= NETIO_NB_CSUM_VALID;
+	}
+	if (skb_is_gso(skb)) {
+		h->gso_type = netio_gso_type(skb);
+		h->gso_size = skb_shinfo(skb)->gso_size;
+	}
+	h->hash = hash;
+	h->tstamp = ktime_get_ns();
+	h->mark = skb->mark;
+	memset(h->reserved, 0, sizeof(h->reserved));
+	h->flags = flags;
+}
+
+static void netio_clear(struct netio_nbuf *h)
+{
+	memset(h, 0, offsetof(struct netio_nbuf, scratch));
+	h->off = NETIO_NBUF_DATA;
+}
+
+/* n nbufs, or none. */
+static bool netio_nb_alloc_n(struct netio_instance *inst, u32 *idx, u32 n)
+{
+	u32 i;
+
+	for (i = 0; i < n; i++) {
+		int k = netio_nb_alloc(inst);
+
+		if (k < 0) {
+			netio_nb_free(inst, idx, i);
+			return false;
+		}
+		idx[i] = k;
+	}
+	return true;
+}
+
+/* Copies len bytes of skb from off on into nbufs from number from on. */
+static void netio_scatter(struct netio_instance *inst, const struct sk_buff *skb,
+			  u32 off, const u32 *idx, u32 n)
+{
+	u32 i, len;
+
+	for (i = 0; i < n; i++) {
+		struct netio_nbuf *h = inst->nb[idx[i]].buf;
+
+		len = min_t(u32, skb->len - off, NETIO_NBUF_ROOM);
+		skb_copy_bits(skb, off, (u8 *)h + NETIO_NBUF_DATA, len);
+		netio_clear(h);
+		h->len = len;
+		off += len;
+	}
+}
+
+/* A port that wants its packets whole: all of it is copied. */
+static int netio_receive_whole(struct netio_iface *iface, struct netio_lane *lane,
+			       struct sk_buff *skb, u32 hdr_len, u32 hash,
+			       bool hashed)
+{
+	struct netio_instance *inst = iface->inst;
+	u32 n = DIV_ROUND_UP(skb->len, NETIO_NBUF_ROOM), i;
+	u32 idx[NETIO_CHAIN_MAX];
+
+	if (n > NETIO_CHAIN_MAX)
+		return -EINVAL;
+	if (!netio_iface_charge(iface, n, 0))
+		return -ENOBUFS;
+	if (!netio_nb_alloc_n(inst, idx, n)) {
+		atomic_sub(n, (atomic_t *)&iface->sh->nbufs);
+		return -ENOBUFS;
+	}
+	netio_scatter(inst, skb, 0, idx, n);
+	for (i = 0; i < n; i++)
+		inst->nb[idx[i]].iport = iface->port;
+	netio_describe(inst->nb[idx[0]].buf, skb, iface->port,
+		       min_t(u32, skb->len, NETIO_NBUF_ROOM), hdr_len, hash,
+		       lane->number, hashed);
+	atomic64_add(skb->len > NETIO_PARK_COPY_MIN ?
+		     skb->len - NETIO_PARK_COPY_MIN : 0,
+		     (atomic64_t *)&lane->d->copied);
+	netio_inq_put(lane, NETIO_IN_RX, idx, n);
+	consume_skb(skb);
+	return 0;
+}
+
+int netio_packet_receive(struct netio_iface *iface, struct sk_buff *skb)
+{
+	struct netio_instance *inst = iface->inst;
+	u32 len = skb->len, copied, parked, idx, hash = 0;
+	struct netio_lane *lane = &inst->lanes[0];
+	bool hashed = inst->lane_count > 1;
+	struct netio_nb *nb;
+	int hdr_len, n;
+
+	if (unlikely(len > 0xffff + NETIO_HEADROOM))
+		return -EINVAL;
+	hdr_len = netio_headers(skb);
+	if (unlikely(hdr_len <= 0 || hdr_len > skb_headlen(skb))) {
+		/* Headers may lie in fragments; what they are is known after. */
+		if (hdr_len < 0 ||
+		    !pskb_may_pull(skb, min_t(u32, len, NETIO_PARK_COPY_MIN)))
+			return -EINVAL;
+		hdr_len = max(netio_headers(skb), 0);
+		if (hdr_len > skb_headlen(skb))
+			hdr_len = 0;
+	}
+	if (skb->data[0] >> 4 != 4 && skb->data[0] >> 4 != 6)
+		return -EINVAL;
+	if (unlikely(hashed)) {
+		hash = netio_flow_hash(skb->data, skb_headlen(skb));
+		lane = &inst->lanes[reciprocal_scale(hash, inst->lane_count)];
+	}
+	if (unlikely(READ_ONCE(iface->sh->flags) & NETIO_PORT_F_WHOLE)) {
+		n = netio_receive_whole(iface, lane, skb, hdr_len, hash, hashed);
+		if (n)
+			return n;
+		goto done;
+	}
+
+	copied = min_t(u32, skb_headlen(skb), NETIO_PARK_COPY_MIN);
+	parked = len - copied;
+	if (unlikely(!netio_iface_charge(iface, 1, parked)))
+		return -ENOBUFS;
+	n = netio_nb_alloc(inst);
+	if (unlikely(n < 0)) {
+		netio_iface_uncharge(inst, iface->port, parked);
+		return -ENOBUFS;
+	}
+	idx = n;
+	nb = &inst->nb[idx];
+	netio_describe(nb->buf, skb, iface->port, copied, hdr_len, hash,
+		       lane->number, hashed);
+	if (parked)
+		nb->buf->flags |= NETIO_NB_PARKED;
+	memcpy((u8 *)nb->buf + NETIO_NBUF_DATA, skb->data, copied);
+	/* It may stay for long: hold nothing that others wait for. */
+	nf_reset_ct(skb);
+	skb_dst_drop(skb);
+	skb->dev = NULL;
+	nb->skb = skb;
+	nb->iport = iface->port;
+	nb->parked = parked;
+	nb->copied = copied;
+	netio_inq_put(lane, NETIO_IN_RX, &idx, 1);
+done:
+	atomic64_inc((atomic64_t *)&lane->d->rx_packets);
+	if (unlikely(atomic_read(&inst->events)))
+		netio_inq_events(&inst->lanes[0]);
+	netio_inq_wake(lane);
+	netio_outq_hint(lane);
+	return 0;
+}
+
+/* What the process says of a packet, read once. */
+struct netio_said {
+	u32 eport, total, mark;
+	u16 off, len, flags, gso_size, hdr_len, csum_start, csum_offset;
+	u8 gso_type;
+};
+
+static void netio_read(struct netio_said *s, const struct netio_nbuf *h)
+{
+	s->eport = READ_ONCE(h->eport);
+	s->off = READ_ONCE(h->off);
+	s->len = READ_ONCE(h->len);
+	s->total = READ_ONCE(h->total);
+	s->flags = READ_ONCE(h->flags);
+	s->gso_type = READ_ONCE(h->gso_type);
+	s->gso_size = READ_ONCE(h->gso_size);
+	s->hdr_len = READ_ONCE(h->hdr_len);
+	s->csum_start = READ_ONCE(h->csum_start);
+	s->csum_offset = READ_ONCE(h->csum_offset);
+	s->mark = READ_ONCE(h->mark);
+}
+
+static bool netio_piece_ok(u32 off, u32 len)
+{
+	return off >= NETIO_NBUF_HDR && len && off + len <= NETIO_NBUF_SIZE;
+}
+
+static bool netio_offload_ok(const struct netio_said *s)
+{
+	u8 type = s->gso_type & ~NETIO_GSO_ECN;
+
+	if (s->flags & NETIO_NB_CSUM_PARTIAL &&
+	    (u32)s->csum_start + s->csum_offset + 2 > s->len)
+		return false;
+	if (s->hdr_len > s->len)
+		return false;
+	if (!s->gso_type)
+		return !s->gso_size;
+	if (type != NETIO_GSO_TCPV4 && type != NETIO_GSO_TCPV6 &&
+	    (type != NETIO_GSO_UDP_L4 || s->gso_type & NETIO_GSO_ECN))
+		return false;
+	/* Segments without a checksum to complete make no sense. */
+	return s->gso_size && s->flags & NETIO_NB_CSUM_PARTIAL;
+}
+
+static bool netio_offload(struct sk_buff *skb, const struct netio_said *s)
+{
+	struct skb_shared_info *sh = skb_shinfo(skb);
+
+	skb->ip_summed = CHECKSUM_NONE;
+	if (s->flags & NETIO_NB_CSUM_PARTIAL) {
+		if (!skb_partial_csum_set(skb, s->csum_start, s->csum_offset))
+			return false;
+	} else if (s->flags & NETIO_NB_CSUM_VALID) {
+		skb->ip_summed = CHECKSUM_UNNECESSARY;
+	}
+	if (!s->gso_type)
+		return true;
+	switch (s->gso_type & ~NETIO_GSO_ECN) {
+	case NETIO_GSO_TCPV4:
+		sh->gso_type = SKB_GSO_TCPV4;
+		break;
+	case NETIO_GSO_TCPV6:
+		sh->gso_type = SKB_GSO_TCPV6;
+		break;
+	default:
+		sh->gso_type = SKB_GSO_UDP_L4;
+	}
+	if (s->gso_type & NETIO_GSO_ECN)
+		sh->gso_type |= SKB_GSO_TCP_ECN;
+	/* Who segments it checks the headers first. */
+	sh->gso_type |= SKB_GSO_DODGY;
+	sh->gso_size = s->gso_size;
+	sh->gso_segs = 0;
+	return true;
+}
+
+/* A new skb of what lies in the nbufs. All of it is copied: what has been judged
+ * must not change any more, and up to 1500 bytes a copy costs least.
+ */
+static struct sk_buff *netio_gather(struct netio_lane *lane, const u32 *idx,
+				    u32 n, const struct netio_said *s, bool *bad)
+{
+	struct netio_instance *inst = lane->inst;
+	u32 off[NETIO_CHAIN_MAX], len[NETIO_CHAIN_MAX], total = 0, i, at = 0;
+	u32 linear;
+	struct sk_buff *skb;
+	int err;
+
+	for (i = 0; i < n; i++) {
+		struct netio_nbuf *h = inst->nb[idx[i]].buf;
+
+		off[i] = i ? READ_ONCE(h->off) : s->off;
+		len[i] = i ? READ_ONCE(h->len) : s->len;
+		if (!netio_piece_ok(off[i], len[i]))
+			goto wrong;
+		total += len[i];
+	}
+	if (total != s->total || total > 0xffff + NETIO_HEADROOM ||
+	    s->flags & NETIO_NB_PARKED)
+		goto wrong;
+	linear = n == 1 ? total : min_t(u32, total, NETIO_PARK_COPY_MIN);
+	linear = max_t(u32, linear, s->len);
+	skb = alloc_skb_with_frags(NETIO_HEADROOM + linear, total - linear,
+				   PAGE_ALLOC_COSTLY_ORDER, &err, GFP_ATOMIC);
+	if (!skb)
+		return NULL;
+	skb_reserve(skb, NETIO_HEADROOM);
+	skb_put(skb, linear);
+	skb->data_len = total - linear;
+	skb->len = total;
+	for (i = 0; i < n; i++) {
+		if (skb_store_bits(skb, at, (u8 *)inst->nb[idx[i]].buf + off[i],
+				   len[i]))
+			goto free;
+		at += len[i];
+	}
+	if (n > 1)
+		atomic64_add(total - s->len, (atomic64_t *)&lane->d->copied);
+	if (netio_offload(skb, s))
+		return skb;
+free:
+	kfree_skb(skb);
+wrong:
+	*bad = true;
+	return NULL;
+}
+
+/*
+ * Joins what is in the nbuf with what is parked, in the skb that it came in.
+ * The skb is freed if that fails.
+ */
+static struct sk_buff *netio_join(const struct netio_nb *nb, struct sk_buff *skb,
+				  const struct netio_said *s, bool *bad)
+{
+	u32 parked = skb->len - nb->copied;
+	int grow = (int)s->len - nb->copied;
+	bool gso = skb_is_gso(skb);
+
+	if (!netio_piece_ok(s->off, s->len) || s->total != s->len + parked ||
+	    s->total > 0xffff + NETIO_HEADROOM ||
+	    !(s->flags & NETIO_NB_PARKED) != !parked)
+		goto wrong;
+	/* Segmentation is the packet's own: it cannot be changed on the way. */
+	if (s->gso_size != (gso ? skb_shinfo(skb)->gso_size : 0) ||
+	    s->gso_type != (gso ? netio_gso_type(skb) : NETIO_GSO_NONE))
+		goto wrong;
+	if (!(s->flags & NETIO_NB_DIRTY) && !grow && s->off == NETIO_NBUF_DATA)
+		return skb;
+	if (skb_cow_head(skb, max(grow, 0))) {
+		kfree_skb(skb);
+		return NULL;
+	}
+	if (grow > 0)
+		__skb_push(skb, grow);
+	else
+		__skb_pull(skb, -grow);
+	memcpy(skb->data, (u8 *)nb->buf + s->off, s->len);
+	skb_clear_hash(skb);
+	if (s->flags & NETIO_NB_CSUM_PARTIAL) {
+		if (!skb_partial_csum_set(skb, s->csum_start, s->csum_offset))
+			goto wrong;
+	} else if (s->flags & NETIO_NB_CSUM_VALID) {
+		skb->ip_summed = CHECKSUM_UNNECESSARY;
+	} else {
+		skb->ip_summed = CHECKSUM_NONE;
+	}
+	if (gso)
+		skb_shinfo(skb)->gso_type |= SKB_GSO_DODGY;
+	return skb;
+wrong:
+	kfree_skb(skb);
+	*bad = true;
+	return NULL;
+}
+
+struct sk_buff *netio_packet_send(struct netio_lane *lane, const u32 *idx,
+				  u32 n, bool clone, u32 *eport, bool *bad)
+{
+	struct netio_instance *inst = lane->inst;
+	struct netio_nb *nb = &inst->nb[idx[0]];
+	struct sk_buff *skb;
+	struct netio_said s;
+
+	*bad = false;
+	netio_read(&s, nb->buf);
+	*eport = s.eport;
+	if (unlikely(s.eport >= inst->port_max || !netio_offload_ok(&s))) {
+		*bad = true;
+		return NULL;
+	}
+	if (n > 1 || !nb->skb) {
+		skb = netio_gather(lane, idx, n, &s, bad);
+	} else if (clone) {
+		skb = skb_clone(nb->skb, GFP_ATOMIC);
+		if (skb)
+			skb = netio_join(nb, skb, &s, bad);
+	} else {
+		skb = netio_nb_detach(inst, nb);
+		skb = netio_join(nb, skb, &s, bad);
+	}
+	return skb;
+}
+
+void netio_packet_fetch(struct netio_lane *lane, u32 idx)
+{
+	struct netio_instance *inst = lane->inst;
+	struct netio_nb *nb = &inst->nb[idx];
+	u32 chain[NETIO_CHAIN_MAX] = { idx }, n, i;
+	struct sk_buff *skb = nb->skb;
+	u16 flags = READ_ONCE(nb->buf->flags) & ~NETIO_NB_PARKED;
+
+	if (!skb || !nb->parked)
+		goto answer;
+	n = DIV_ROUND_UP(nb->parked, NETIO_NBUF_ROOM);
+	if (n >= NETIO_CHAIN_MAX || !netio_nb_alloc_n(inst, chain + 1, n)) {
+		WRITE_ONCE(nb->buf->flags, flags | NETIO_NB_PARKED);
+		netio_inq_put(lane, NETIO_IN_FETCHED, chain, 1);
+		return;
+	}
+	netio_scatter(inst, skb, nb->copied, chain + 1, n);
+	for (i = 1; i <= n; i++) {
+		inst->nb[chain[i]].iport = nb->iport;
+		if (nb->iport)
+			atomic_inc((atomic_t *)&inst->ports[nb->iport].nbufs);
+	}
+	if (nb->iport)
+		atomic_sub(nb->parked, (atomic_t *)&inst->ports[nb->iport].parked_bytes);
+	atomic64_sub(nb->parked, &inst->parked);
+	atomic64_add(nb->parked, (atomic64_t *)&lane->d->copied);
+	nb->parked = 0;
+	nb->skb = NULL;
+	consume_skb(skb);
+	WRITE_ONCE(nb->buf->flags, flags);
+	netio_inq_put(lane, NETIO_IN_FETCHED, chain, n + 1);
+	return;
+answer:
+	WRITE_ONCE(nb->buf->flags, flags | (nb->lost ? NETIO_NB_PARKED : 0));
+	netio_inq_put(lane, NETIO_IN_FETCHED, chain, 1);
+}

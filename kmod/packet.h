@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Packets between skbs and nbufs. All of it with softirqs off.
+ */
+#ifndef NETIO_PACKET_H
+#define NETIO_PACKET_H
+
+#include "iface.h"
+#include "nbuf.h"
+
+/*
+ * Puts a packet that came by iface on an InQ: its headers into an nbuf, the rest
+ * parked, or all of it into a chain. ENOBUFS: no nbuf, no quota, or no room to
+ * park; the skb is still the caller's. EINVAL: not a packet. On success it must
+ * not be touched any more.
+ */
+int netio_packet_receive(struct netio_iface *iface, struct sk_buff *skb);
+
+/*
+ * The packet that the process hands in with nbufs of the device, as an skb with
+ * its L3 header at skb->data. The nbufs keep what they have with clone, else
+ * they are empty afterwards. NULL: *bad tells whether what the process wrote is
+ * wrong, else memory is short. *eport is where the packet goes.
+ */
+struct sk_buff *netio_packet_send(struct netio_lane *lane, const u32 *idx,
+				  u32 n, bool clone, u32 *eport, bool *bad);
+
+/* FETCH: answers with a chain, or still parked if nbufs or memory are short. */
+void netio_packet_fetch(struct netio_lane *lane, u32 idx);
+
+#endif /* NETIO_PACKET_H */
