@@ -45,8 +45,12 @@ func (d *demo) makeHost(context.Context) (string, error) {
 			return "", fmt.Errorf("make folder: %w", err)
 		}
 	}
-	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		return "", fmt.Errorf("%w; load the module tun (modprobe tun), or give the container the device", err)
+	node, load := "/dev/net/tun", "tun (modprobe tun)"
+	if d.device == "kernel" {
+		node, load = "/dev/netio", "netio (netio-agent kmod load)"
+	}
+	if _, err := os.Stat(node); err != nil {
+		return "", fmt.Errorf("%w; load the module %s, or give the container the device", err, load)
 	}
 	for _, program := range []string{"netio-agent", "netio-cni", "netioctl"} {
 		if _, err := os.Stat(d.program(program)); err != nil {

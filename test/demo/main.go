@@ -36,7 +36,7 @@ const exitInterrupted = 128 + int(syscall.SIGINT)
 func main() {
 	load.RunWorker()
 	bin := flag.String("bin", "bin", "folder of netio-agent, netio-cni and netioctl")
-	device := flag.String("device", "soft", "NetIO `device`: soft or kernel")
+	device := flag.String("device", "soft", "NetIO `device`: soft, or kernel where the module netio is loaded")
 	kills := flag.Int("kills", 1, "how often to kill the forwarder")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -45,6 +45,10 @@ func main() {
 	}
 	if *kills < 1 {
 		fmt.Fprintf(os.Stderr, "netio-demo: -kills %d: use 1 or more\n", *kills)
+		os.Exit(2)
+	}
+	if *device != "soft" && *device != "kernel" {
+		fmt.Fprintf(os.Stderr, "netio-demo: -device %s: use soft or kernel\n", *device)
 		os.Exit(2)
 	}
 	path, err := filepath.Abs(*bin)

@@ -16,6 +16,7 @@ import (
 
 	"netio.dev/netio/pkg/dataplane/abi"
 	"netio.dev/netio/pkg/dataplane/device"
+	"netio.dev/netio/pkg/dataplane/device/kernel"
 	"netio.dev/netio/pkg/dataplane/device/soft"
 )
 
@@ -38,9 +39,10 @@ func NewCommand(version string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "forward",
 		Short: "Run the forwarder: the process that moves the packets",
-		Long: `Run the forwarder: a supervisor that keeps the device's memory and
-interfaces, and a worker process that forwards. If the worker dies it is
-replaced within milliseconds; connections and configuration are kept.
+		Long: `Run the forwarder: a supervisor and a worker process that forwards. If the
+worker dies it is replaced within milliseconds; connections and configuration
+are kept. So are the device's memory and interfaces: in the kernel with the
+module netio (--device kernel), else by the supervisor (--device soft).
 
 It is configured over the socket forwarder.sock in the run directory, by
 netio-agent or anything else that speaks its gRPC interface.`,
@@ -61,7 +63,7 @@ netio-agent or anything else that speaks its gRPC interface.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.runDir, "run-dir", "/run/netio", "directory for the control socket, the saved configuration and the connection table; should be a tmpfs")
-	f.StringVar(&o.device, "device", "auto", "NetIO device: auto, soft (user space, over TUN)")
+	f.StringVar(&o.device, "device", deviceAuto, "NetIO device: kernel (the module netio), soft (user space, over TUN), or auto: kernel where it is there and of a version that fits, else soft")
 	f.StringVar(&o.instance, "instance", "netio", fmt.Sprintf("name of the device instance, at most %d bytes", abi.NameMax-1))
 	f.IntVar(&o.lanes, "lanes", 1, fmt.Sprintf("lanes of the device, a worker thread each; 1 to %d", abi.LanesMax))
 	f.IntVar(&o.nbufs, "nbufs", soft.DefaultNbufs, "packet buffers of 2 KiB")
@@ -76,10 +78,8 @@ netio-agent or anything else that speaks its gRPC interface.`,
 
 func (o *options) check() error {
 	switch {
-	case o.device == "kernel":
-		return errors.New("--device kernel: this version has the soft device only; use auto or soft")
-	case o.device != "auto" && o.device != "soft":
-		return fmt.Errorf("--device %s: want auto or soft", o.device)
+	case o.device != deviceAuto && o.device != deviceKernel && o.device != deviceSoft:
+		return fmt.Errorf("--device %s: want auto, kernel or soft", o.device)
 	case o.lanes < 1 || o.lanes > abi.LanesMax:
 		return fmt.Errorf("--lanes %d: want 1 to %d", o.lanes, abi.LanesMax)
 	case o.nbufs < 256 || o.nbufs > abi.NbufsMax:
@@ -95,40 +95,29 @@ func (o *options) check() error {
 }
 
 func (o *options) runSupervisor(ctx context.Context, log *slog.Logger) error {
+	chosen, why, err := chooseDevice(o.device, func() (uint32, error) { return kernel.Available("") })
+	if err != nil {
+		return err
+	}
 	lock, err := lockRunDir(o.runDir)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if o.device == "auto" {
-		log.Info("using the soft device: this version has no other", "device", "soft")
-	}
-	st := soft.NewStore()
-	defer st.Close()
+	log.Info("using the "+chosen+" device", "asked", o.device, "why", why)
 	s := supervisor{
+		// All workers use the same device, whatever happens to /dev/netio.
 		args: []string{
-			"forward", "--worker", "--run-dir", o.runDir, "--device", o.device, "--instance", o.instance,
+			"forward", "--worker", "--run-dir", o.runDir, "--device", chosen, "--instance", o.instance,
 			"--lanes", strconv.Itoa(o.lanes), "--nbufs", strconv.Itoa(o.nbufs), "--max-connections", strconv.Itoa(o.maxConnections), "--nice", strconv.Itoa(o.nice),
 		},
-		store: st, log: log.With("process", "supervisor"),
+		log: log.With("process", "supervisor"),
+	}
+	if chosen == deviceSoft {
+		s.store = soft.NewStore()
+		defer s.store.Close()
 	}
 	return s.run(ctx)
-}
-
-// openDevice takes over the instance that the store holds, or makes a new one.
-func (o *options) openDevice() (device.Device, error) {
-	keeper, err := soft.NewKeeperConn(os.NewFile(keeperFD, "keeper"))
-	if err != nil {
-		return nil, err
-	}
-	files, err := keeper.Files()
-	if err != nil {
-		return nil, err
-	}
-	if len(files) > 0 {
-		return soft.Attach(files, keeper)
-	}
-	return soft.New(soft.Config{Name: o.instance, Lanes: o.lanes, Nbufs: o.nbufs}, keeper)
 }
 
 func (o *options) runWorker(ctx context.Context, log *slog.Logger) error {
@@ -136,18 +125,22 @@ func (o *options) runWorker(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	dev, err := o.openDevice()
+	log = log.With("process", "worker", "pid", os.Getpid())
+	dev, err := o.openDevice(log)
 	if err != nil {
 		return fmt.Errorf("open device: %w", err)
 	}
 	defer dev.Close()
-	log = log.With("process", "worker", "pid", os.Getpid())
 	w := worker{options: *o, dev: dev, birth: b, log: log, ready: func() {
 		if b.Died != 0 {
 			log.Info("forwarding again", "gap", b.gap(), "restarts", b.Restarts)
 		} else {
-			log.Info("forwarding", "device", "soft", "lanes", o.lanes)
+			log.Info("forwarding", "device", o.device, "lanes", dev.Area().Header().Lanes)
 		}
 	}}
-	return w.run(ctx)
+	err = w.run(ctx)
+	if errors.Is(err, device.ErrNotOwner) {
+		err = fmt.Errorf("%w; give each forwarder of a network namespace an --instance of its own", err)
+	}
+	return err
 }

@@ -4,7 +4,8 @@
 //
 //	supervisor ── starts, watches, restarts ──> worker (attaches, forwards,
 //	    │                                         serves the control socket)
-//	    └─ keeps the device's memory and interfaces while no worker lives
+//	    └─ keeps the soft device's memory and interfaces while no worker lives;
+//	       of the kernel device the kernel does
 //
 // The supervisor does next to nothing, so that nothing can go wrong in it. A new
 // worker takes the device over with rings, buffers and interfaces as they are,

@@ -350,8 +350,7 @@ func TestFlags(t *testing.T) {
 	for args, want := range map[string]string{
 		"--lanes 0":            "--lanes 0: want 1 to 64",
 		"--nbufs 1":            "--nbufs 1: want 256",
-		"--device floppy":      "want auto or soft",
-		"--device kernel":      "soft device only",
+		"--device floppy":      "want auto, kernel or soft",
 		"--max-connections -1": "want 0 or more",
 		"--instance ":          "want 1 to 31 bytes",
 		"stray":                "unknown command",

@@ -57,8 +57,8 @@ func lockRunDir(dir string) (io.Closer, error) {
 
 // supervisor starts workers, one after the other.
 type supervisor struct {
-	args  []string // of a worker process
-	store *soft.Store
+	args  []string    // of a worker process
+	store *soft.Store // of the soft device; the kernel needs none: nil
 	log   *slog.Logger
 }
 
@@ -99,18 +99,22 @@ func (s *supervisor) live(ctx context.Context, b birth) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	conn, err := s.store.Connect()
-	if err != nil {
-		return fmt.Errorf("connect the worker to the store: %w", err)
+	var files []*os.File
+	if s.store != nil {
+		conn, err := s.store.Connect()
+		if err != nil {
+			return fmt.Errorf("connect the worker to the store: %w", err)
+		}
+		defer conn.Close()
+		files = []*os.File{conn} // keeperFD
 	}
-	defer conn.Close()
 	env, err := b.env()
 	if err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", s.args...)
 	cmd.Env = append(os.Environ(), env)
-	cmd.ExtraFiles = []*os.File{conn} // keeperFD
+	cmd.ExtraFiles = files
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }

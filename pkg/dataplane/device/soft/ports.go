@@ -14,29 +14,6 @@ import (
 	"netio.dev/netio/pkg/dataplane/device"
 )
 
-const (
-	minMTU = 68    // RFC 791
-	maxMTU = 65535 // of a TUN
-)
-
-func checkPort(c device.PortConfig) error {
-	switch {
-	case c.Name == "" || len(c.Name) >= portNameMax:
-		return fmt.Errorf("port name %q: want 1 to %d bytes", c.Name, portNameMax-1)
-	case c.IfName == "" || len(c.IfName) > 15:
-		return fmt.Errorf("port %s: interface name %q: want 1 to 15 bytes", c.Name, c.IfName)
-	case len(c.NetNS) >= netnsMax:
-		return fmt.Errorf("port %s: network namespace %q: path is longer than %d bytes", c.Name, c.NetNS, netnsMax-1)
-	case c.MTU != 0 && (c.MTU < minMTU || c.MTU > maxMTU):
-		return fmt.Errorf("port %s: MTU is %d, want %d to %d", c.Name, c.MTU, minMTU, maxMTU)
-	case c.Quota < 0 || c.Quota > abi.NbufsMax:
-		return fmt.Errorf("port %s: quota is %d nbufs, want 0 to %d", c.Name, c.Quota, abi.NbufsMax)
-	case c.Whole && c.Quota != 0 && c.Quota < chainNbufs:
-		return fmt.Errorf("port %s: quota is %d nbufs, but a whole packet may need %d", c.Name, c.Quota, chainNbufs)
-	}
-	return nil
-}
-
 // AddPort implements device.Device.
 func (d *Device) AddPort(c device.PortConfig) (device.PortInfo, error) {
 	if c.MTU == 0 {
@@ -45,7 +22,7 @@ func (d *Device) AddPort(c device.PortConfig) (device.PortInfo, error) {
 	if c.Quota == 0 {
 		c.Quota = int(defaultQuota(uint32(len(d.st.nbufs))))
 	}
-	if err := checkPort(c); err != nil {
+	if err := c.Check(); err != nil {
 		return device.PortInfo{}, err
 	}
 	d.ctl.Lock()
@@ -300,22 +277,16 @@ func (d *Device) SetPort(id device.PortID, u device.PortUpdate) error {
 		return err
 	}
 	whole, quota := p.whole.Load(), p.quota.Load()
+	if err := u.Check(whole, int(quota)); err != nil {
+		return fmt.Errorf("port %d: %w", id, err)
+	}
 	if u.Whole != nil {
 		whole = *u.Whole
 	}
 	if u.Quota != nil {
-		if *u.Quota < 1 || *u.Quota > abi.NbufsMax {
-			return fmt.Errorf("port %d: quota is %d nbufs, want 1 to %d", id, *u.Quota, abi.NbufsMax)
-		}
 		quota = int32(*u.Quota)
 	}
-	if whole && quota < chainNbufs {
-		return fmt.Errorf("port %d: quota is %d nbufs, but a whole packet may need %d", id, quota, chainNbufs)
-	}
 	if u.MarkBytes != nil {
-		if *u.MarkBytes < 0 || *u.MarkBytes > 1<<30 {
-			return fmt.Errorf("port %d: mark is %d bytes, want 0 to %d", id, *u.MarkBytes, 1<<30)
-		}
 		p.st.mark = uint32(*u.MarkBytes)
 		p.mark.Store(int32(*u.MarkBytes))
 		atomic.StoreUint32(&p.sh.MarkBytes, p.st.mark)

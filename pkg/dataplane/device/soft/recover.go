@@ -56,12 +56,12 @@ func (s *state) repair() {
 func (p *portState) repair() {
 	p.ifname[len(p.ifname)-1], p.name[portNameMax-1], p.netns[netnsMax-1] = 0, 0, 0
 	p.flags &= abi.PortFlagWhole
-	p.mark = min(p.mark, 1<<30)
+	p.mark = min(p.mark, device.MaxMarkBytes)
 	c := device.PortConfig{
 		Name: cstring(p.name[:]), IfName: cstring(p.ifname[:]), NetNS: cstring(p.netns[:]),
 		MTU: int(p.mtu), Quota: int(p.quota), Whole: p.flags != 0,
 	}
-	if p.phase > phaseRemoving || checkPort(c) != nil || c.MTU == 0 || c.Quota == 0 {
+	if p.phase > phaseRemoving || c.Check() != nil || c.MTU == 0 || c.Quota == 0 {
 		p.phase = phaseRemoving
 	}
 }

@@ -7,11 +7,12 @@ import (
 	"unsafe"
 
 	"netio.dev/netio/pkg/dataplane/abi"
+	"netio.dev/netio/pkg/dataplane/device"
 	"netio.dev/netio/pkg/dataplane/monotonic"
 )
 
 // chainNbufs hold the largest packet without parking.
-const chainNbufs = (maxPacket + abi.NbufRoom - 1) / abi.NbufRoom
+const chainNbufs = device.WholeNbufs
 
 // poll reads packets from the hot ports and publishes them as one batch.
 func (l *lane) poll() {

@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"netio.dev/netio/pkg/dataplane/abi"
+	"netio.dev/netio/pkg/dataplane/device"
 )
 
 // The device's private state lives in a memfd of its own, so that it outlives
@@ -79,8 +80,8 @@ const (
 )
 
 const (
-	portNameMax = 128 // of PortConfig.Name, with its NUL
-	netnsMax    = 256 // of PortConfig.NetNS, with its NUL
+	portNameMax = device.PortNameMax + 1 // of PortConfig.Name, with its NUL
+	netnsMax    = device.NetNSMax + 1    // of PortConfig.NetNS, with its NUL
 )
 
 // portState is what a new process must know of a port. It is written in
