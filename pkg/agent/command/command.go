@@ -138,12 +138,20 @@ func (l *logFlags) use(w io.Writer) error {
 	return nil
 }
 
-// Main runs the command line and returns the exit code.
+// Main runs the command line and returns the exit code: 1 for an error, unless
+// the error chooses one. An error without text was shown already.
 func Main(version string, others ...*cobra.Command) int {
 	root := New(version, others...)
-	if err := root.Execute(); err != nil {
-		fmt.Fprintf(root.ErrOrStderr(), "netio-agent: %v\n", err)
-		return 1
+	err := root.Execute()
+	if err == nil {
+		return 0
 	}
-	return 0
+	if text := err.Error(); text != "" {
+		fmt.Fprintln(root.ErrOrStderr(), "netio-agent:", text)
+	}
+	var chosen interface{ ExitStatus() int }
+	if errors.As(err, &chosen) {
+		return chosen.ExitStatus()
+	}
+	return 1
 }
