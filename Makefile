@@ -9,9 +9,11 @@ export GOFLAGS := -buildvcs=false
 export PATH := $(CURDIR)/build/go/bin:$(PATH):/usr/sbin:/sbin
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+DEVICE ?= soft
 FUZZTIME ?= 10s
 FUZZ ?= .
 PODS ?= 1000
+SERIES ?= 6.1
 BENCHFLAGS ?=
 PREFIX ?= /usr/local
 CNI_BIN_DIR ?= /opt/cni/bin
@@ -27,10 +29,10 @@ help: ## list the targets
 		while IFS="$$(printf '\t')" read -r target text; do printf '  %-16s %s\n' "$$target" "$$text"; done
 
 .PHONY: demo
-demo: ## see NetIO work on real traffic, in a minute (root)
+demo: ## see NetIO work on real traffic, in a minute; DEVICE=kernel where netio.ko is loaded (root)
 	@hack/bootstrap.sh
 	@$(MAKE) --no-print-directory build
-	@bin/netio-demo -bin bin
+	@bin/netio-demo -bin bin -device $(DEVICE)
 
 .PHONY: test
 test: ## everything that CI runs: generated files, lint, go test -race, demo (root)
@@ -70,6 +72,35 @@ fuzz: ## every fuzz target for FUZZTIME (10s) each; FUZZ=expression narrows them
 .PHONY: churn
 churn: ## add and remove PODS (1000) pods while processes are killed, count what is left (root)
 	CGO_ENABLED=1 go test -race -v -timeout 30m ./test/churn -args -pods $(PODS)
+
+.PHONY: vm-bootstrap
+vm-bootstrap: ## install QEMU, fetch the kernels that netio.ko is built for and tested in (root)
+	@hack/kernels.sh
+
+.PHONY: vm-kernels-debug
+vm-kernels-debug: ## compile kernels that find mistakes: KASAN, lockdep, kmemleak; KCSAN (root)
+	@hack/debug-kernels.sh
+
+# kmod is a folder too.
+.PHONY: kmod
+kmod: ## netio.ko for the kernel series SERIES (6.1), into build/kmod/SERIES
+	@hack/kmod.sh build $(SERIES)
+
+.PHONY: kmod-all
+kmod-all: ## netio.ko for every kernel series that is there
+	@hack/kmod.sh build all
+
+.PHONY: kmod-check
+kmod-check: ## sparse, checkpatch, coccicheck and clang on kmod/ (root)
+	@hack/kmod-check.sh
+
+.PHONY: test-vm
+test-vm: ## netio.ko in real kernels: 6.1 and one chosen anew, or SERIES='...'; RUN=expression (root)
+	@hack/test-vm.sh $(if $(filter command line environment,$(origin SERIES)),$(SERIES),some)
+
+.PHONY: test-vm-all
+test-vm-all: ## the same in all kernels (root)
+	@hack/test-vm.sh all
 
 .PHONY: bench
 bench: build ## NetIO beside Linux's own paths, in one run (root); BENCHFLAGS='-o json'
