@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The tests of test/vm, in real kernels. Fetches kernels that are not there.
+#
+#   hack/test-vm.sh some         6.1, and another one, chosen anew each time
+#   hack/test-vm.sh all          every series, and the debug kernels that were compiled
+#   hack/test-vm.sh SERIES...
+#
+# RUN is an expression for the names of the tests, TESTS one for those of the
+# conformance suite, which run in the machine: TESTS=Conformance/Lanes
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=hack/kernels-env.sh
+. hack/kernels-env.sh
+
+fetched=$(hack/kernels.sh --names)
+case ${*:-some} in
+some) read -ra series <<<"6.1 $(grep -vx 6.1 <<<"$fetched" | shuf -n 1)" ;;
+all)
+	read -ra series <<<"$(xargs <<<"$fetched")"
+	for name in $debug_series; do
+		! have "$name" || series+=("$name")
+	done
+	;;
+*) series=("$@") ;;
+esac
+
+fetch=()
+for name in "${series[@]}"; do
+	! grep -qx "$name" <<<"$fetched" || fetch+=("$name")
+done
+[ ${#fetch[@]} = 0 ] || hack/kernels.sh "${fetch[@]}"
+say "kernels: ${series[*]}"
+exec go test -v -timeout 60m -run "${RUN:-.}" ./test/vm/... -args -series "$(IFS=, && echo "${series[*]}")" -tests "${TESTS:-}"

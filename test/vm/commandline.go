@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vm
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"netio.dev/netio/test/vm/control"
+)
+
+// Wire joins the network interfaces of two machines, frame by frame. It has no
+// order of starting: frames to a machine that is not there are lost.
+type Wire struct {
+	MAC string // of the interface
+
+	local, remote string // sockets
+}
+
+// NewWire returns the two ends of a wire whose sockets are in dir.
+func NewWire(dir string) (a, b Wire) {
+	one, other := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	return Wire{"52:54:00:00:00:0a", one, other}, Wire{"52:54:00:00:00:0b", other, one}
+}
+
+// commandLine starts a machine. Its standard output is the kernel's console, and
+// its file descriptor 3 the control line.
+func commandLine(c Config, dir, initramfs string) ([]string, error) {
+	if c.Series.UML {
+		return umlCommand(c, dir, initramfs)
+	}
+	return qemuCommand(c, initramfs), nil
+}
+
+// An emulated CPU is slow, and the more so on a busy host: what a kernel takes
+// for a stall there is none.
+const patience = "rcupdate.rcu_cpu_stall_timeout=300 watchdog_thresh=60 hung_task_timeout_secs=600"
+
+func qemuCommand(c Config, initramfs string) []string {
+	// Warnings are shown from the start (5), the rest from when init runs.
+	kernel := []string{
+		"console=ttyS0", "loglevel=5", "printk.time=1", "panic=-1", "mitigations=off", "no_timer_check", "tsc=reliable", "nokaslr",
+		control.Parameter + "ttyS1", patience, c.Append,
+	}
+	args := []string{
+		"qemu-system-x86_64", "-machine", "q35", "-accel", "tcg",
+		// Without the features at which QEMU 7.2 and newer kernels disagree.
+		"-cpu", "max,-la57,-cx16",
+		"-smp", fmt.Sprint(c.CPUs), "-m", fmt.Sprint(c.Memory),
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+		"-chardev", "socket,id=control,fd=3", "-serial", "chardev:control",
+		"-kernel", c.Series.Image, "-initrd", initramfs, "-append", strings.Join(kernel, " "),
+	}
+	for i, wire := range c.Wires {
+		args = append(args,
+			"-netdev", fmt.Sprintf("dgram,id=net%d,local.type=unix,local.path=%s,remote.type=unix,remote.path=%s", i, wire.local, wire.remote),
+			"-device", fmt.Sprintf("virtio-net-pci,netdev=net%d,mac=%s", i, wire.MAC))
+	}
+	return args
+}
+
+func umlCommand(c Config, dir, initramfs string) ([]string, error) {
+	if len(c.Wires) > 0 {
+		return nil, errors.New("a User Mode Linux machine has no wires")
+	}
+	return []string{
+		c.Series.Image, fmt.Sprintf("mem=%dM", c.Memory), "initrd=" + initramfs, "root=/dev/ram0",
+		"uml_dir=" + dir, "umid=vm",
+		"con=null", "con0=null,fd:1", "ssl=null", "ssl0=fd:3",
+		"loglevel=5", "printk.time=1", "panic=-1", control.Parameter + "ttyS0", patience, c.Append,
+	}, nil
+}
