@@ -16,7 +16,7 @@ import (
 var CommonModules = []string{
 	"virtio_pci", "virtio_net",
 	"tun", "veth", "bridge", "br_netfilter", "dummy", "8021q", "pktgen",
-	"nf_tables", "nf_conntrack", "nf_nat", "nft_ct", "nft_counter", "nft_nat", "nft_masq", "nft_reject_inet",
+	"nf_tables", "nf_conntrack", "nf_nat", "nft_ct", "nft_counter", "nft_chain_nat", "nft_nat", "nft_masq", "nft_reject_inet",
 	"sch_ingress", "cls_bpf", "act_bpf",
 }
 

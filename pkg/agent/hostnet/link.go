@@ -59,7 +59,7 @@ func (s *session) findLink(name string) (netlink.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find %s: %w", name, err)
 	}
-	if t, ok := link.(*netlink.Tuntap); ok && t.Mode == netlink.TUNTAP_MODE_TUN || link.Type() == "netio" {
+	if t, ok := link.(*netlink.Tuntap); ok && t.Mode == netlink.TUNTAP_MODE_TUN || link.Type() == "knet" {
 		return link, nil
 	}
 	return nil, fmt.Errorf("%w: interface %s is of type %q and not a knet; set hostInterface to a name that is not in use", ErrForeign, name, link.Type())

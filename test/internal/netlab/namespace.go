@@ -35,7 +35,7 @@ func New(name string) (*Namespace, error) {
 		if n.handle, err = netns.NewNamed(name); err != nil {
 			return err
 		}
-		n.Netlink, err = netlink.NewHandle()
+		n.Netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE)
 		return err
 	})
 	if err != nil {
@@ -58,7 +58,7 @@ func Here() (*Namespace, error) {
 	if n.handle, err = netns.GetFromPath(n.Path); err != nil {
 		return nil, fmt.Errorf("open own network namespace: %w", err)
 	}
-	if n.Netlink, err = netlink.NewHandle(); err != nil {
+	if n.Netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
 	return n, nil
