@@ -35,7 +35,7 @@ demo: ## see NetIO work on real traffic, in a minute; DEVICE=kernel where netio.
 	@bin/netio-demo -bin bin -device $(DEVICE)
 
 .PHONY: test
-test: ## everything that CI runs: generated files, lint, go test -race, demo (root)
+test: ## everything that CI runs: generated files, lint, go test -race, demo, the module in real kernels (root)
 	@hack/test.sh
 
 .PHONY: bootstrap

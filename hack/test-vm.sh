@@ -15,7 +15,16 @@ cd "$(dirname "$0")/.."
 
 fetched=$(hack/kernels.sh --names)
 case ${*:-some} in
-some) read -ra series <<<"6.1 $(grep -vx 6.1 <<<"$fetched" | shuf -n 1)" ;;
+some)
+	series=(6.1)
+	# A mirror may have dropped the suite that a kernel is from.
+	other=$(grep -vx 6.1 <<<"$fetched" | shuf -n 1)
+	if hack/kernels.sh "$other"; then
+		series+=("$other")
+	else
+		say "WARNING: $other cannot be had; testing in 6.1 alone"
+	fi
+	;;
 all)
 	read -ra series <<<"$(xargs <<<"$fetched")"
 	for name in $debug_series; do

@@ -24,10 +24,12 @@ step() {
 }
 
 finish() {
-	if [ -e "$logs/go-test.log" ]; then
-		printf '\n==> go test, its closing lines\n'
-		grep -E '^(ok|FAIL|---|panic:)' "$logs/go-test.log"
-	fi
+	local log
+	for log in go-test vm; do
+		[ -e "$logs/$log.log" ] || continue
+		printf '\n==> %s, its closing lines\n' "$log"
+		grep -E '^(ok|FAIL|---|panic:)' "$logs/$log.log"
+	done
 	printf '\n==> make test\n'
 	printf '%s\n' "${summary[@]}" "$(printf '%-16s %5d s' total $SECONDS)"
 	exit $status
@@ -40,4 +42,5 @@ step check-generated make --no-print-directory check-generated
 step lint make --no-print-directory lint
 step go-test make --no-print-directory go-test
 step demo make --no-print-directory demo
+step vm make --no-print-directory test-vm
 finish

@@ -38,7 +38,7 @@ type Config struct {
 	Wires   []Wire // network interfaces, eth0 and on
 	Append  string // to the kernel's command line
 
-	// Timeout is how long the machine may live; 0 means ten minutes.
+	// Timeout is how long the machine may live; 0 means twenty minutes.
 	Timeout time.Duration
 	// Ignore matches lines of the kernel's log that are no complaints, in a test
 	// that provokes them; nil for none.
@@ -77,7 +77,7 @@ func Boot(ctx context.Context, c Config) (_ *Machine, err error) {
 		c.Memory = 512
 	}
 	if c.Timeout == 0 {
-		c.Timeout = 10 * time.Minute
+		c.Timeout = 20 * time.Minute
 	}
 	if c.Modules == nil {
 		c.Modules = CommonModules

@@ -13,7 +13,6 @@ import (
 // TestWire has two machines reach each other on a wire, with frames as large
 // as its MTU.
 func TestWire(t *testing.T) {
-	needSeries(t)
 	all := chosen(t)
 	all = slices.DeleteFunc(all, func(s vm.Series) bool { return s.UML })
 	if len(all) == 0 {
