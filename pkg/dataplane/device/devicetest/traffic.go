@@ -133,6 +133,13 @@ const endless = 1 << 62
 // what it gets with what was sent.
 func startTransfer(t testing.TB, from, to *pod, dst netip.Addr, size int64, seed uint64) *transfer {
 	t.Helper()
+	return startTransferFor(t, from, to, dst, size, seed, 6*patience)
+}
+
+// startTransferFor is startTransfer for one that may take longer.
+func startTransferFor(t testing.TB, from, to *pod, dst netip.Addr, size int64, seed uint64, limit time.Duration) *transfer {
+	t.Helper()
+	end := time.Now().Add(limit)
 	var ln net.Listener
 	to.do(func() (err error) {
 		ln, err = net.Listen("tcp", netip.AddrPortFrom(dst, 0).String())
@@ -142,7 +149,7 @@ func startTransfer(t testing.TB, from, to *pod, dst netip.Addr, size int64, seed
 	sent := make(chan int64, 1)
 	go func() {
 		defer ln.Close()
-		tr.done <- tr.receive(ln.(*net.TCPListener), seed, sent)
+		tr.done <- tr.receive(ln.(*net.TCPListener), seed, sent, end)
 	}()
 	var conn net.Conn
 	from.do(func() (err error) {
@@ -152,7 +159,7 @@ func startTransfer(t testing.TB, from, to *pod, dst netip.Addr, size int64, seed
 	})
 	go func() {
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(6 * patience))
+		conn.SetDeadline(end)
 		n, err := tr.send(conn, size, seed)
 		if err != nil {
 			tr.done <- err
@@ -180,14 +187,14 @@ func (tr *transfer) send(c net.Conn, size int64, seed uint64) (n int64, err erro
 }
 
 // receive reads to the end of a connection. sent then tells how much there was.
-func (tr *transfer) receive(ln *net.TCPListener, seed uint64, sent <-chan int64) error {
+func (tr *transfer) receive(ln *net.TCPListener, seed uint64, sent <-chan int64, end time.Time) error {
 	ln.SetDeadline(time.Now().Add(patience))
 	c, err := ln.Accept()
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(6 * patience))
+	c.SetDeadline(end)
 	source, buf, want := payload(seed), make([]byte, 1<<16), make([]byte, 1<<16)
 	for {
 		n, err := c.Read(buf)

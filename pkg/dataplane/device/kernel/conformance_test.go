@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -29,7 +30,22 @@ func TestConformance(t *testing.T) {
 	default:
 		t.Fatal(err)
 	}
-	devicetest.Run(t, devicetest.Harness{
+	devicetest.Run(t, harness())
+}
+
+// TestHostile has a process that means ill work on the device, for as long as
+// -hostile says.
+func TestHostile(t *testing.T) {
+	if *hostileFlag == 0 {
+		t.Skip("no -hostile")
+	}
+	devicetest.Hostile(t, harness(), *hostileFlag)
+}
+
+var hostileFlag = flag.Duration("hostile", 0, "how long TestHostile runs")
+
+func harness() devicetest.Harness {
+	return devicetest.Harness{
 		Create: func(t testing.TB, c devicetest.Config) devicetest.Instance {
 			if err := os.WriteFile(startPosition, fmt.Append(nil, c.Start), 0); err != nil {
 				t.Fatal(err)
@@ -42,7 +58,7 @@ func TestConformance(t *testing.T) {
 		Child: func(word string, _ []*os.File) (device.Device, error) {
 			return Open(Config{Name: word, TakeOver: true, Existing: true})
 		},
-	})
+	}
 }
 
 var instances atomic.Uint32
