@@ -52,6 +52,8 @@ type Harness struct {
 	Create func(t testing.TB, c Config) Instance
 	// Child attaches to an instance in a child process.
 	Child func(word string, files []*os.File) (device.Device, error)
+	// Kills is how often OwnerDeath kills the owner; 0 for ten times.
+	Kills int
 }
 
 // Run runs the suite. The test that calls it is also run in child processes,
@@ -71,6 +73,7 @@ func Run(t *testing.T, h Harness) {
 		{"PortEvents", testPortEvents},
 		{"PortRemovedInFlight", testPortRemovedInFlight},
 		{"NetnsDeath", testNetnsDeath},
+		{"NetnsDeathInTraffic", testNetnsDeathInTraffic},
 		{"NumberReuse", testNumberReuse},
 		{"Receive", testReceive},
 		{"Transmit", testTransmit},

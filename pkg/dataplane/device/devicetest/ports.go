@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -246,6 +248,47 @@ func testNetnsDeath(t *testing.T, h Harness) {
 	send(t, c, p.v4, 9, []byte("x"))
 	w.free(w.next(abi.InRX))
 	w.settle()
+}
+
+// testNetnsDeathInTraffic ends network namespaces while packets from and to their
+// ports are on rings, in hand, and parked. Another pair of ports goes on.
+func testNetnsDeathInTraffic(t *testing.T, h Harness) {
+	dev := open(t, h, Config{Nbufs: 512})
+	a, b := newPod(t, dev, 1, device.PortConfig{}), newPod(t, dev, 2, device.PortConfig{})
+	f := startForwarder(dev, [2]uint32{a.id(), b.id()})
+	tr := startTransfer(t, a, b, b.v4, endless, 1)
+	for i := range 20 {
+		doomed := newPod(t, dev, 3+i, device.PortConfig{Name: "doomed", MTU: 9000})
+		f.pair(doomed.id(), doomed.id()) // what it sends comes back to it
+		c := doomed.udp(doomed.v4, 2000)
+		for n := range 200 {
+			send(t, c, doomed.v4.Next(), 2000, pattern(n*40, 1))
+		}
+		c.Close()
+		doomed.nl.Close()
+		doomed.ns.Close()
+		if err := netns.DeleteNamed(doomed.path[len("/run/netns/"):]); err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 { // else the end of the namespace takes it
+			if err := dev.RemovePort(doomed.port.ID); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		for end := time.Now().Add(patience); dev.Area().Port(doomed.id()).State&abi.PortUp != 0; runtime.Gosched() {
+			if time.Now().After(end) {
+				t.Fatal("a port outlives its network namespace")
+			}
+		}
+		if err := dev.RemovePort(doomed.port.ID); err != nil {
+			t.Error(err)
+		}
+	}
+	tr.stop.Store(true)
+	tr.wait(t)
+	f.end(t)
+	f.worker(t).settle()
 }
 
 func testNumberReuse(t *testing.T, h Harness) {

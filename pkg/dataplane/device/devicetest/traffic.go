@@ -24,7 +24,7 @@ import (
 // goes to the other, by one goroutine per lane.
 type forwarder struct {
 	dev  device.Device
-	peer map[uint32]uint32
+	peer sync.Map // of ports
 	stop atomic.Bool
 	wg   sync.WaitGroup
 	errs chan error
@@ -35,9 +35,9 @@ type forwarder struct {
 }
 
 func startForwarder(dev device.Device, pairs ...[2]uint32) *forwarder {
-	f := &forwarder{dev: dev, peer: map[uint32]uint32{}, errs: make(chan error, abi.LanesMax)}
+	f := &forwarder{dev: dev, errs: make(chan error, abi.LanesMax)}
 	for _, p := range pairs {
-		f.peer[p[0]], f.peer[p[1]] = p[1], p[0]
+		f.pair(p[0], p[1])
 	}
 	for lane := range int(dev.Area().Header().Lanes) {
 		f.wg.Go(func() {
@@ -47,6 +47,12 @@ func startForwarder(dev device.Device, pairs ...[2]uint32) *forwarder {
 		})
 	}
 	return f
+}
+
+// pair has what comes from either port go to the other.
+func (f *forwarder) pair(a, b uint32) {
+	f.peer.Store(a, b)
+	f.peer.Store(b, a)
 }
 
 func (f *forwarder) run(lane int) error {
@@ -88,7 +94,10 @@ func (f *forwarder) run(lane int) error {
 }
 
 func (f *forwarder) look(lane int, nb *abi.Nbuf, chained bool) {
-	nb.EPort = f.peer[nb.IPort]
+	nb.EPort = 0
+	if p, ok := f.peer.Load(nb.IPort); ok {
+		nb.EPort = p.(uint32)
+	}
 	if nb.Flags&abi.NbParked != 0 {
 		f.parked.Add(1)
 	}

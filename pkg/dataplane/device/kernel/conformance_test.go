@@ -42,10 +42,13 @@ func TestHostile(t *testing.T) {
 	devicetest.Hostile(t, harness(), *hostileFlag)
 }
 
+var killsFlag = flag.Int("kills", 0, "how often OwnerDeath kills the owner; 0 for ten times")
+
 var hostileFlag = flag.Duration("hostile", 0, "how long TestHostile runs")
 
 func harness() devicetest.Harness {
 	return devicetest.Harness{
+		Kills: *killsFlag,
 		Create: func(t testing.TB, c devicetest.Config) devicetest.Instance {
 			if err := os.WriteFile(startPosition, fmt.Append(nil, c.Start), 0); err != nil {
 				t.Fatal(err)
