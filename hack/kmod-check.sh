@@ -42,7 +42,8 @@ ours() { grep -E "$1/.*: *(warning|error|WARNING|ERROR)?" | grep -iE 'warning|er
 
 # patch_check IGNORE: of the files that the input names. What checks patches for
 # one kernel does not know of a module for many, whose compat header asks for
-# the version.
+# the version and fills in macros with names of members; and gcc wants more
+# parentheses than it does.
 patch_check() {
 	xargs -r perl "$tree/scripts/checkpatch.pl" --no-tree --strict --terse --show-types \
 		--no-summary --ignore "LINUX_VERSION_CODE,CONSTANT_COMPARISON$1" --file
@@ -50,9 +51,9 @@ patch_check() {
 
 checkpatch() {
 	{
-		find "$source" -name '*.[ch]' ! -path '*/uapi/*' | sort | patch_check ''
-		# BIT() is not there in user space.
-		find "$source" -path '*/uapi/*.h' | sort | patch_check ,BIT_MACRO
+		find "$source" -name '*.[ch]' ! -path '*/uapi/*' | sort | patch_check ,MACRO_ARG_PRECEDENCE,UNNECESSARY_PARENTHESES
+		# BIT() is not there in user space, and comments stand behind fields.
+		find "$source" -path '*/uapi/*.h' | sort | patch_check ,BIT_MACRO,BLOCK_COMMENT_STYLE
 	} | none
 }
 

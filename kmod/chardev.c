@@ -15,6 +15,7 @@
 #include "iface.h"
 #include "inq.h"
 #include "knet.h"
+#include "nic.h"
 #include "outq.h"
 
 /* An open file. What it is attached to is set once. */
@@ -62,6 +63,7 @@ static int netio_release(struct inode *inode, struct file *file)
 /* The instance that the file owns, or an ERR_PTR: ENOTCONN, EOWNERDEAD. */
 static struct netio_instance *netio_owned(struct netio_file *f)
 {
+	/* pairs with ATTACH: the rest of f is set */
 	struct netio_instance *inst = smp_load_acquire(&f->inst);
 
 	if (!inst)
@@ -126,6 +128,7 @@ static int netio_attach_instance(struct netio_file *f, struct netio_attach *a)
 		a->parked_max = inst->parked_max;
 		a->area_size = inst->mem.size;
 		a->epoch = inst->epoch;
+		/* pairs with netio_owned() */
 		smp_store_release(&f->inst, inst);
 	}
 	mutex_unlock(&inst->lock);
@@ -257,10 +260,68 @@ static long netio_ioctl_del_port(struct netio_instance *inst, unsigned long port
 	rtnl_lock();
 	if (port < inst->port_max)
 		iface = netio_iface_get(inst, port);
-	if (iface)
+	if (iface && iface->ops)
+		iface->ops->remove(iface);
+	else if (iface)
 		netio_knet_delete(iface);
 	rtnl_unlock();
 	return iface ? 0 : -ENOENT;
+}
+
+static long netio_ioctl_add_nic(struct netio_instance *inst, void __user *arg)
+{
+	struct netio_iface_choice choice;
+	struct netio_add_nic *a;
+	long err;
+
+	if (!ns_capable(inst->net->user_ns, CAP_NET_ADMIN))
+		return -EPERM;
+	a = memdup_user(arg, sizeof(*a));
+	if (IS_ERR(a))
+		return PTR_ERR(a);
+	err = -EINVAL;
+	if (strnlen(a->label, sizeof(a->label)) == sizeof(a->label))
+		goto out;
+	choice = (struct netio_iface_choice){
+		.port = a->port, .quota = a->nbuf_quota, .flags = a->flags,
+		.label = a->label,
+	};
+	rtnl_lock();
+	err = netio_nic_add(inst, a->ifindex, &choice, &a->port);
+	rtnl_unlock();
+	if (!err && put_user(a->port, (u32 __user *)arg))
+		err = -EFAULT;
+out:
+	kfree(a);
+	return err;
+}
+
+static long netio_ioctl_steer(struct netio_instance *inst, void __user *arg)
+{
+	struct netio_prefix *prefixes = NULL;
+	struct netio_iface *iface = NULL;
+	struct netio_steer_nic s;
+	long err = -ENOENT;
+
+	if (copy_from_user(&s, arg, sizeof(s)))
+		return -EFAULT;
+	if (s.reserved)
+		return -EINVAL;
+	if (s.count > NETIO_STEER_MAX)
+		return -ENOSPC;
+	if (s.count) {
+		prefixes = vmemdup_user(u64_to_user_ptr(s.prefixes),
+					s.count * sizeof(*prefixes));
+		if (IS_ERR(prefixes))
+			return PTR_ERR(prefixes);
+	}
+	rtnl_lock();
+	iface = netio_iface_get(inst, s.port);
+	if (iface)
+		err = netio_nic_steer(iface, s.op, prefixes, s.count);
+	rtnl_unlock();
+	kvfree(prefixes);
+	return err;
 }
 
 static long netio_ioctl_destroy(struct netio_instance *inst)
@@ -289,6 +350,8 @@ static long netio_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case NETIO_IOC_SET_PORT:
 	case NETIO_IOC_GET_PORT:
 	case NETIO_IOC_DEL_PORT:
+	case NETIO_IOC_ADD_NIC:
+	case NETIO_IOC_STEER:
 	case NETIO_IOC_DESTROY:
 		break;
 	default:
@@ -304,6 +367,10 @@ static long netio_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return netio_ioctl_get_port(inst, p);
 	case NETIO_IOC_DEL_PORT:
 		return netio_ioctl_del_port(inst, arg);
+	case NETIO_IOC_ADD_NIC:
+		return netio_ioctl_add_nic(inst, p);
+	case NETIO_IOC_STEER:
+		return netio_ioctl_steer(inst, p);
 	default:
 		return netio_ioctl_destroy(inst);
 	}

@@ -16,6 +16,15 @@
 
 #define NETIO_KERNEL(a, b) (LINUX_VERSION_CODE >= KERNEL_VERSION(a, b, 0))
 
+#if NETIO_KERNEL(6, 12)
+#include <linux/unaligned.h>
+#else
+#include <asm/unaligned.h>
+#endif
+#if NETIO_KERNEL(6, 5)
+#include <net/gso.h>
+#endif
+
 #if !NETIO_KERNEL(5, 11)
 static inline void dev_sw_netstats_tx_add(struct net_device *dev,
 					  unsigned int packets, unsigned int len)
@@ -37,12 +46,12 @@ static inline void dev_get_tstats64(struct net_device *dev,
 #endif
 
 #ifndef DEV_STATS_INC
-#define DEV_STATS_INC(dev, field) ((dev)->stats.field++)
+#define DEV_STATS_INC(dev, counter) ((dev)->stats.counter++)
 #endif
 
 #if !NETIO_KERNEL(6, 1)
 #define netif_napi_add(dev, napi, poll) \
-	(netif_napi_add)(dev, napi, poll, NAPI_POLL_WEIGHT)
+	((netif_napi_add)(dev, napi, poll, NAPI_POLL_WEIGHT))
 #endif
 
 #if !NETIO_KERNEL(6, 3)
@@ -51,6 +60,7 @@ static inline void vm_flags_mod(struct vm_area_struct *vma, unsigned long set,
 {
 	vma->vm_flags = (vma->vm_flags | set) & ~clear;
 }
+
 #endif
 
 #if !NETIO_KERNEL(6, 10)
@@ -62,6 +72,7 @@ static inline struct net_device *alloc_netdev_dummy(int priv)
 		init_dummy_netdev(dev);
 	return dev;
 }
+
 #define netio_free_dummy(dev) kfree(dev)
 #else
 #define netio_free_dummy(dev) free_netdev(dev)
@@ -101,6 +112,46 @@ static inline void hrtimer_setup(struct hrtimer *t,
 			struct netlink_ext_ack *extack)
 #define NETIO_NEWLINK_NET	(src_net)
 #define NETIO_NEWLINK_DATA	(data)
+#endif
+
+/* For those that include linux/virtio_config.h before this. */
+#ifdef _LINUX_VIRTIO_CONFIG_H
+#if !NETIO_KERNEL(5, 17)
+static inline void virtio_reset_device(struct virtio_device *vdev)
+{
+	vdev->config->reset(vdev);
+}
+#endif
+
+#if !NETIO_KERNEL(6, 11)
+struct virtqueue_info {
+	const char *name;
+	vq_callback_t *callback;
+};
+
+static inline int netio_find_vqs(struct virtio_device *vdev, unsigned int n,
+				 struct virtqueue *vqs[],
+				 struct virtqueue_info info[],
+				 struct irq_affinity *desc)
+{
+	const char **names = kcalloc(n, sizeof(*names), GFP_KERNEL);
+	vq_callback_t **calls = kcalloc(n, sizeof(*calls), GFP_KERNEL);
+	int err = -ENOMEM;
+	unsigned int i;
+
+	for (i = 0; names && calls && i < n; i++) {
+		names[i] = info[i].name;
+		calls[i] = info[i].callback;
+	}
+	if (names && calls)
+		err = virtio_find_vqs(vdev, n, vqs, calls, names, desc);
+	kfree(names);
+	kfree(calls);
+	return err;
+}
+
+#define virtio_find_vqs netio_find_vqs
+#endif
 #endif
 
 #endif /* NETIO_COMPAT_H */

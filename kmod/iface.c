@@ -101,7 +101,8 @@ int netio_iface_add(struct netio_iface *iface, struct netio_instance *inst,
 	iface->sh->flags = c->flags;
 	iface->sh->nbuf_quota = quota ?: netio_default_quota(inst);
 	iface->sh->mtu = dev->mtu;
-	WRITE_ONCE(iface->sh->state, NETIO_PORT_S_PRESENT);
+	WRITE_ONCE(iface->sh->state,
+		   NETIO_PORT_S_PRESENT | (iface->ops ? NETIO_PORT_S_NIC : 0));
 	netio_instance_hold(inst);
 	rcu_assign_pointer(inst->ifaces[port], iface);
 	netio_event_port(inst, port);
@@ -136,7 +137,8 @@ void netio_iface_remove(struct netio_iface *iface)
 void netio_iface_state(struct netio_iface *iface, bool up)
 {
 	WRITE_ONCE(iface->sh->state,
-		   NETIO_PORT_S_PRESENT | (up ? NETIO_PORT_S_UP : 0));
+		   NETIO_PORT_S_PRESENT | (up ? NETIO_PORT_S_UP : 0) |
+		   (iface->ops ? NETIO_PORT_S_NIC : 0));
 	netio_event_port(iface->inst, iface->port);
 }
 
@@ -201,7 +203,8 @@ void netio_iface_uncharge(struct netio_instance *inst, u32 port, u32 parked)
 static void netio_iface_drop(struct netio_iface *iface, struct sk_buff *skb)
 {
 	atomic64_inc((atomic64_t *)&iface->sh->rx_drop);
-	DEV_STATS_INC(iface->dev, tx_dropped);
+	if (!iface->ops)
+		DEV_STATS_INC(iface->dev, tx_dropped);
 	kfree_skb(skb);
 }
 

@@ -11,7 +11,20 @@
 
 #include "instance.h"
 
+struct netio_iface;
+
+/* What an interface that is no knet does in its own way. */
+struct netio_iface_ops {
+	/* Sends a packet that has its L3 header at skb->data. Under RCU, softirqs off. */
+	void (*transmit)(struct netio_iface *iface, struct sk_buff *skb);
+	/* After the last packet of a run. */
+	void (*flush)(struct netio_iface *iface);
+	/* DEL_PORT, or the end of the instance's network namespace. rtnl is held. */
+	void (*remove)(struct netio_iface *iface);
+};
+
 struct netio_iface {
+	const struct netio_iface_ops *ops;	/* NULL: a knet */
 	struct netio_instance *inst;
 	struct netio_port *sh;	/* shared, written by the device alone */
 	struct net_device *dev;

@@ -25,13 +25,22 @@ void netio_inq_put(struct netio_lane *lane, u32 action, const u32 *idx, u32 n)
 	struct netio_nb *nb = lane->inst->nb;
 	u32 pos, i;
 
+	if (likely(n == 1)) {
+		nb[idx[0]].lane = lane->number;
+		netio_nb_give(&nb[idx[0]]);
+		pos = netio_inq_reserve(lane, 1);
+		/* (C) */
+		smp_store_release(netio_inq_slot(lane, pos),
+				  netio_entry(lane, pos, action, idx[0]));
+		return;
+	}
 	for (i = 0; i < n; i++) {
 		nb[idx[i]].lane = lane->number;
 		netio_nb_give(&nb[idx[i]]);
 	}
 	pos = netio_inq_reserve(lane, n);
-	/* Last to first (C): the reader stops at the first unwritten slot. */
 	for (i = n; i-- > 0;)
+		/* (C), last to first: the reader stops at an unwritten slot */
 		smp_store_release(netio_inq_slot(lane, pos + i),
 				  netio_entry(lane, pos + i, action, idx[i]) |
 				  (i < n - 1 ? NETIO_ENT_MORE : 0));
@@ -44,6 +53,9 @@ void netio_inq_wake(struct netio_lane *lane)
 	smp_mb(); /* (L): entries before the look at sleep_seq */
 	seq = READ_ONCE(lane->p->sleep_seq);
 	if (seq == READ_ONCE(lane->woken))
+		return;
+	/* Without an entry it would go on to sleep, and its wake-up be used up. */
+	if (unlikely(!netio_inq_pending(lane)))
 		return;
 	/* Written by the process: any value is one wake-up, no more. */
 	WRITE_ONCE(lane->woken, seq);
@@ -69,6 +81,7 @@ static void netio_event_put(struct netio_lane *lane, u32 action, u32 param)
 {
 	u32 pos = netio_inq_reserve(lane, 1);
 
+	/* (C) */
 	smp_store_release(netio_inq_slot(lane, pos),
 			  netio_entry(lane, pos, action, param));
 }

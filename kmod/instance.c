@@ -161,7 +161,7 @@ static struct netio_instance *netio_instance_new(struct net *net,
 	INIT_LIST_HEAD(&inst->node);
 	mutex_init(&inst->lock);
 	spin_lock_init(&inst->wait_lock);
-	spin_lock_init(&inst->walk_lock);
+	rwlock_init(&inst->walk_lock);
 	INIT_LIST_HEAD(&inst->waiting);
 	inst->net = net;
 	strscpy(inst->name, c->name, sizeof(inst->name));
@@ -336,7 +336,7 @@ void netio_instance_hand_over(struct netio_instance *inst)
 		netio_outq_drain(&inst->lanes[i]);
 
 	__skb_queue_head_init(&drop);
-	netio_outq_lock_all(inst);
+	write_lock_bh(&inst->walk_lock);
 	for (i = 0; i < inst->nbuf_count; i++)
 		inst->nb[i].unread = 0;
 	for (i = 0; i < inst->lane_count; i++)
@@ -354,7 +354,7 @@ void netio_instance_hand_over(struct netio_instance *inst)
 		netio_nb_free(inst, &i, 1);
 		WRITE_ONCE(lane->d->reclaimed, lane->d->reclaimed + 1);
 	}
-	netio_outq_unlock_all(inst);
+	write_unlock_bh(&inst->walk_lock);
 	__skb_queue_purge(&drop);
 	local_bh_disable();
 	netio_backlogs(inst);
@@ -387,7 +387,9 @@ static void __net_exit netio_net_exit(struct net *net)
 		for (port = 1; port < inst->port_max; port++) {
 			struct netio_iface *iface = rtnl_dereference(inst->ifaces[port]);
 
-			if (iface)
+			if (iface && iface->ops)
+				iface->ops->remove(iface);
+			else if (iface)
 				netio_knet_delete(iface);
 		}
 		rtnl_unlock();

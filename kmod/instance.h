@@ -26,7 +26,8 @@ struct netio_nb_cache;
  *
  * Locks: the InQ has none, its producers reserve slots by counting up
  * dlane->inq_tail, which the process cannot write. The OutQ's consumer holds
- * out_lock, softirqs off. Nothing is delivered or freed under out_lock.
+ * out_lock, softirqs off, and walk_lock for reading inside. Nothing is delivered
+ * or freed under either.
  */
 struct netio_lane {
 	struct netio_instance *inst;
@@ -43,7 +44,7 @@ struct netio_lane {
 	atomic_t denied;	/* DENIED likewise */
 
 	/* OutQ */
-	spinlock_t out_lock ____cacheline_aligned_in_smp;
+	spinlock_t out_lock	/* all below */ ____cacheline_aligned_in_smp;
 	u32 head;
 	bool awake;		/* no KICK is needed */
 	u32 recent;		/* entries taken since recent_at */
@@ -76,10 +77,10 @@ struct netio_instance {
 	/* nbufs: see nbuf.h */
 	struct netio_nb *nb;
 	struct netio_nb_cache __percpu *caches;
-	spinlock_t free_lock;
+	spinlock_t free_lock;	/* inside a cache's lock */
 	u32 *free;
 	u32 free_count;
-	spinlock_t walk_lock;	/* outside all lanes' out_lock */
+	rwlock_t walk_lock;	/* write: who walks over all nbufs; read: an OutQ's run */
 	atomic64_t parked;	/* bytes */
 	u64 parked_max;
 	u64 parked_port_max;
@@ -89,14 +90,15 @@ struct netio_instance {
 	u32 port_next;		/* numbers from here on were never used */
 	u32 *port_removed;	/* when a number was removed: a count, 0: never used */
 	u32 port_removals;
-	spinlock_t wait_lock;
+	u32 drivers;		/* ports that send nbufs by themselves */
+	spinlock_t wait_lock;	/* outside a backlog's lock */
 	struct list_head waiting;	/* interfaces with a backlog */
 	unsigned long *port_events;	/* ports whose PORT event is not yet told */
 	unsigned long *qos_events;
 	atomic_t events;	/* bits in both */
 
 	/* ownership */
-	struct mutex lock;
+	struct mutex lock;	/* outside rtnl */
 	u64 epoch;		/* READ_ONCE by whom asks whether it still owns */
 	struct pid *owner;	/* thread group, NULL: none */
 	unsigned int owner_files;
@@ -108,7 +110,7 @@ struct netio_instance {
 };
 
 struct netio_net {
-	struct mutex lock;
+	struct mutex lock;	/* inside rtnl */
 	struct list_head instances;
 };
 

@@ -3,12 +3,14 @@
  * NetIO: packet forwarding by a user process, after A. McRae, "A User Level
  * Networking Infrastructure for Linux".
  *
- *	chardev   /dev/netio: a process attaches to an instance
+ *	chardev   /dev/netio, by which processes attach
  *	instance  lanes, nbufs and ports that outlive their owner
  *	memory    the shared area            nbuf    who has which nbuf
  *	inq       entries for the process    outq    entries of the process
  *	packet    between skbs and nbufs     iface   what a port number stands for
- *	knet      the pseudo interface
+ *	knet      the pseudo interface      nic     a network card as a port
+ *	adapter   any other NIC             driver  NICs with a driver of ours
+ *	steer     what of a NIC's is ours
  */
 #include <linux/module.h>
 #include <linux/netio.h>
@@ -17,9 +19,14 @@
 #include "chardev.h"
 #include "instance.h"
 #include "knet.h"
+#include "outq.h"
+#include "nic.h"
 
 module_param_named(start_position, netio_start_position, uint, 0644);
 MODULE_PARM_DESC(start_position, "ring position that new instances begin at, to test its wrap (default 0)");
+
+module_param_named(deadman_us, netio_deadman_default, uint, 0644);
+MODULE_PARM_DESC(deadman_us, "microseconds after which an OutQ is serviced without a kick, where the process does not choose (default 50)");
 
 #define NETIO_ABI_STRING \
 	__stringify(NETIO_ABI_MAJOR) "." __stringify(NETIO_ABI_MINOR)
@@ -52,10 +59,15 @@ static int __init netio_init(void)
 	err = netio_knet_init();
 	if (err)
 		goto instances;
-	err = netio_chardev_init();
+	err = netio_nics_init();
 	if (err)
 		goto knet;
+	err = netio_chardev_init();
+	if (err)
+		goto nics;
 	return 0;
+nics:
+	netio_nics_exit();
 knet:
 	netio_knet_exit();
 instances:
@@ -66,6 +78,7 @@ instances:
 static void __exit netio_exit(void)
 {
 	netio_chardev_exit();
+	netio_nics_exit();
 	netio_knet_exit();
 	netio_instances_exit();
 }

@@ -27,7 +27,7 @@ struct netio_nb {
 };
 
 struct netio_nb_cache {
-	spinlock_t lock;
+	spinlock_t lock;	/* of other processors, who may steal */
 	u32 count;
 	u32 idx[64];
 };
@@ -43,6 +43,7 @@ void netio_nb_free(struct netio_instance *inst, const u32 *idx, u32 n);
 
 static inline void netio_nb_give(struct netio_nb *nb)
 {
+	/* pairs with netio_nb_take(): who takes it sees what was put in */
 	smp_store_release(&nb->owner, NETIO_NB_PROCESS);
 }
 

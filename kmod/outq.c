@@ -3,11 +3,12 @@
 
 #include "compat.h"
 #include "inq.h"
+#include "nic.h"
 #include "outq.h"
 #include "packet.h"
 
-/* What deadman_us is if the process does not say, and within which bounds. */
-#define NETIO_DEADMAN_US	50
+/* What deadman_us is if the process does not say, and its bounds. */
+u32 netio_deadman_default = 50;
 #define NETIO_DEADMAN_MIN_US	10
 #define NETIO_DEADMAN_MAX_US	100000
 /* Entries per period of the deadman from which on polling beats kicks. */
@@ -17,9 +18,10 @@
 struct netio_run {
 	struct sk_buff_head send;	/* to iface of netio_cb */
 	struct sk_buff_head drop;
-	u32 freed[2 * NETIO_RUN_MAX + NETIO_CHAIN_MAX];
+	u32 freed[NETIO_RUN_MAX + NETIO_CHAIN_MAX];
 	u32 freed_count;
 	u32 drops;
+	struct netio_iface *nic;	/* that has nbufs to send */
 };
 
 /* Where a packet of a run goes. RCU keeps it there. */
@@ -35,6 +37,7 @@ static struct netio_cb *netio_cb(struct sk_buff *skb)
 
 static u32 netio_outq_load(struct netio_lane *lane, u32 pos)
 {
+	/* (D): who sees an entry sees the nbuf behind it */
 	return smp_load_acquire(&lane->outq[pos & ((1U << lane->inst->order) - 1)]);
 }
 
@@ -55,7 +58,7 @@ static u32 netio_deadman_us(struct netio_lane *lane)
 {
 	u32 us = READ_ONCE(lane->p->deadman_us);
 
-	return clamp_t(u32, us ?: NETIO_DEADMAN_US, NETIO_DEADMAN_MIN_US,
+	return clamp_t(u32, us ?: READ_ONCE(netio_deadman_default), NETIO_DEADMAN_MIN_US,
 		       NETIO_DEADMAN_MAX_US);
 }
 
@@ -77,23 +80,33 @@ static bool netio_take(struct netio_lane *lane, u32 *idx)
 	return netio_nb_take(&inst->nb[*idx]);
 }
 
+/* An nbuf that has a packet still, or what is left of its accounts. */
+static noinline void netio_empty(struct netio_instance *inst,
+				 struct netio_run *run, struct netio_nb *nb)
+{
+	struct sk_buff *skb = netio_nb_detach(inst, nb);
+
+	if (skb)
+		__skb_queue_tail(&run->drop, skb);
+}
+
+static __always_inline void netio_release_one(struct netio_instance *inst,
+					      struct netio_run *run, u32 idx)
+{
+	struct netio_nb *nb = &inst->nb[idx];
+
+	if (unlikely(nb->skb || nb->iport || nb->lost))
+		netio_empty(inst, run, nb);
+	run->freed[run->freed_count++] = idx;
+}
+
 static void netio_release(struct netio_lane *lane, struct netio_run *run,
 			  const u32 *idx, u32 n)
 {
-	struct netio_instance *inst = lane->inst;
 	u32 i;
 
-	for (i = 0; i < n; i++) {
-		struct netio_nb *nb = &inst->nb[idx[i]];
-		struct sk_buff *skb;
-
-		if (nb->skb || nb->iport || nb->lost) {
-			skb = netio_nb_detach(inst, nb);
-			if (skb)
-				__skb_queue_tail(&run->drop, skb);
-		}
-		run->freed[run->freed_count++] = idx[i];
-	}
+	for (i = 0; i < n; i++)
+		netio_release_one(lane->inst, run, idx[i]);
 }
 
 /* What a run frees can be had by its next entries. */
@@ -101,6 +114,35 @@ static void netio_flush_freed(struct netio_lane *lane, struct netio_run *run)
 {
 	netio_nb_free(lane->inst, run->freed, run->freed_count);
 	run->freed_count = 0;
+}
+
+/* The port that has been given packets last sends them once another has its turn. */
+static void netio_flush_nic(struct netio_iface **nic, struct netio_iface *next)
+{
+	if (*nic && *nic != next)
+		(*nic)->ops->flush(*nic);
+	*nic = next;
+}
+
+/* TX of nbufs as they are: false: it has to be an skb. */
+static bool netio_send_nbufs(struct netio_lane *lane, struct netio_run *run,
+			     const u32 *idx, u32 n)
+{
+	struct netio_iface *iface;
+	int sent = netio_nic_send(lane, idx, n, &iface);
+
+	if (!sent)
+		return false;
+	if (sent > 0) {
+		netio_flush_nic(&run->nic, iface);
+		WRITE_ONCE(lane->d->tx_packets, lane->d->tx_packets + 1);
+		return true;
+	}
+	run->drops++;
+	WRITE_ONCE(lane->d->tx_drop, lane->d->tx_drop + 1);
+	atomic64_inc((atomic64_t *)&iface->sh->tx_drop);
+	netio_release(lane, run, idx, n);
+	return true;
 }
 
 /* TX and CLONE of n nbufs that the device has taken. */
@@ -113,6 +155,9 @@ static void netio_send(struct netio_lane *lane, struct netio_run *run,
 	u32 eport, i;
 	bool bad;
 
+	if (unlikely(READ_ONCE(inst->drivers)) && !clone &&
+	    netio_send_nbufs(lane, run, idx, n))
+		return;
 	skb = netio_packet_send(lane, idx, n, clone, &eport, &bad);
 	if (unlikely(!skb)) {
 		if (bad && !inst->nb[idx[0]].lost) {
@@ -136,6 +181,10 @@ static void netio_send(struct netio_lane *lane, struct netio_run *run,
 	__skb_queue_tail(&run->send, skb);
 	WRITE_ONCE(lane->d->tx_packets, lane->d->tx_packets + 1);
 out:
+	if (likely(!clone && n == 1)) {
+		netio_release_one(inst, run, idx[0]);
+		return;
+	}
 	if (!clone) {
 		netio_release(lane, run, idx, n);
 		return;
@@ -233,7 +282,10 @@ static void netio_entry(struct netio_lane *lane, struct netio_run *run, u32 e)
 
 	switch (netio_action(e)) {
 	case NETIO_OUT_TX:
-		netio_tx(lane, run, &param, 1, false, true);
+		if (likely(netio_take(lane, &param)))
+			netio_send(lane, run, &param, 1, false);
+		else
+			netio_bad(lane);
 		break;
 	case NETIO_OUT_CLONE:
 		netio_tx(lane, run, &param, 1, true, true);
@@ -293,8 +345,7 @@ static u32 netio_next(struct netio_lane *lane, struct netio_run *run)
 
 /* --- delivery, without locks ------------------------------------------- */
 
-/* Counts packets of one port into or out of its transmit queue length. */
-static void netio_queued(struct netio_iface *iface, int packets, int bytes)
+void netio_queued(struct netio_iface *iface, int packets, int bytes)
 {
 	struct netio_port *sh = iface->sh;
 	u32 mark = READ_ONCE(sh->mark_bytes), now, before;
@@ -313,26 +364,36 @@ static void netio_queued(struct netio_iface *iface, int packets, int bytes)
 	netio_event_qos(iface->inst, iface->port);
 }
 
-/* Calls netio_queued() once for each stretch of packets to one port. */
-static void netio_queue_lengths(struct sk_buff_head *list, int sign)
+/*
+ * A knet's queue is what one run delivers: it is there for a moment, and counted
+ * if somebody wants to be told of it.
+ */
+static void netio_queue_pass(struct sk_buff_head *list)
 {
 	struct netio_iface *iface = NULL;
 	int packets = 0, bytes = 0;
 	struct sk_buff *skb;
 
 	skb_queue_walk(list, skb) {
-		if (netio_cb(skb)->iface != iface) {
-			if (iface)
-				netio_queued(iface, sign * packets, sign * bytes);
-			iface = netio_cb(skb)->iface;
+		struct netio_iface *to = netio_cb(skb)->iface;
+
+		if (to != iface && packets) {
+			netio_queued(iface, packets, bytes);
+			netio_queued(iface, -packets, -bytes);
 			packets = 0;
 			bytes = 0;
 		}
+		iface = to;
+		/* A NIC counts for itself, until a packet has left it. */
+		if (likely(!READ_ONCE(iface->sh->mark_bytes) || iface->ops))
+			continue;
 		packets++;
 		bytes += skb->len;
 	}
-	if (iface)
-		netio_queued(iface, sign * packets, sign * bytes);
+	if (packets) {
+		netio_queued(iface, packets, bytes);
+		netio_queued(iface, -packets, -bytes);
+	}
 }
 
 /* Makes a packet look as if it had come in by dev. */
@@ -353,36 +414,28 @@ static void netio_arrive(struct sk_buff *skb, struct net_device *dev)
 	dev_sw_netstats_rx_add(dev, skb->len);
 }
 
-/* The queue lengths of what has been delivered, by port. */
-struct netio_sent {
-	struct netio_iface *iface;
-	int packets, bytes;
-};
-
 static void netio_deliver(struct netio_run *run)
 {
-	struct netio_sent sent[NETIO_RUN_MAX];
+	struct netio_iface *nic = NULL;
 	struct sk_buff *skb;
 	LIST_HEAD(list);
-	int n = 0, i;
 
 	if (skb_queue_empty(&run->send))
 		return;
-	netio_queue_lengths(&run->send, 1);
+	netio_queue_pass(&run->send);
 	while ((skb = __skb_dequeue(&run->send)) != NULL) {
 		struct netio_iface *iface = netio_cb(skb)->iface;
 
-		if (!n || sent[n - 1].iface != iface)
-			sent[n++] = (struct netio_sent){ .iface = iface };
-		sent[n - 1].packets++;
-		sent[n - 1].bytes += skb->len;
-		memset(skb->cb, 0, sizeof(skb->cb));
+		if (unlikely(iface->ops)) {
+			netio_flush_nic(&nic, iface);
+			iface->ops->transmit(iface, skb);
+			continue;
+		}
 		netio_arrive(skb, iface->dev);
 		list_add_tail(&skb->list, &list);
 	}
+	netio_flush_nic(&nic, NULL);
 	netif_receive_skb_list(&list);
-	for (i = 0; i < n; i++)
-		netio_queued(sent[i].iface, -sent[i].packets, -sent[i].bytes);
 }
 
 /* --- the service ---------------------------------------------------------- */
@@ -401,9 +454,11 @@ static u32 netio_outq_run(struct netio_lane *lane, u32 budget)
 	__skb_queue_head_init(&run.drop);
 	run.freed_count = 0;
 	run.drops = 0;
+	run.nic = NULL;
 
 	rcu_read_lock();
 	spin_lock(&lane->out_lock);
+	read_lock(&inst->walk_lock);
 	while (n < budget && (k = netio_next(lane, &run)) != 0) {
 		n += k;
 		if (run.freed_count >= NETIO_RUN_MAX)
@@ -411,8 +466,10 @@ static u32 netio_outq_run(struct netio_lane *lane, u32 budget)
 	}
 	smp_store_release(&lane->d->outq_head, lane->head); /* (F) */
 	lane->recent += n;
+	read_unlock(&inst->walk_lock);
 	spin_unlock(&lane->out_lock);
 
+	netio_flush_nic(&run.nic, NULL);
 	netio_nb_free(inst, run.freed, run.freed_count);
 	netio_deliver(&run);
 	rcu_read_unlock();
@@ -521,31 +578,13 @@ void netio_outq_hint(struct netio_lane *lane)
 		napi_schedule(&lane->napi);
 }
 
-void netio_outq_lock_all(struct netio_instance *inst)
-{
-	u32 i;
-
-	spin_lock_bh(&inst->walk_lock);
-	for (i = 0; i < inst->lane_count; i++)
-		spin_lock_nest_lock(&inst->lanes[i].out_lock, &inst->walk_lock);
-}
-
-void netio_outq_unlock_all(struct netio_instance *inst)
-{
-	u32 i;
-
-	for (i = inst->lane_count; i-- > 0;)
-		spin_unlock(&inst->lanes[i].out_lock);
-	spin_unlock_bh(&inst->walk_lock);
-}
-
 void netio_outq_forget(struct netio_instance *inst, u32 port)
 {
 	u32 i;
 
 	if (!atomic_read((atomic_t *)&inst->ports[port].nbufs))
 		return;
-	netio_outq_lock_all(inst);
+	write_lock_bh(&inst->walk_lock);
 	for (i = 0; i < inst->nbuf_count; i++) {
 		struct netio_nb *nb = &inst->nb[i];
 
@@ -559,7 +598,7 @@ void netio_outq_forget(struct netio_instance *inst, u32 port)
 			   (atomic_t *)&inst->ports[port].parked_bytes);
 		nb->iport = 0;
 	}
-	netio_outq_unlock_all(inst);
+	write_unlock_bh(&inst->walk_lock);
 }
 
 void netio_outq_unpark(struct netio_lane *lane)
@@ -569,7 +608,7 @@ void netio_outq_unpark(struct netio_lane *lane)
 	u32 i;
 
 	__skb_queue_head_init(&drop);
-	netio_outq_lock_all(inst);
+	write_lock_bh(&inst->walk_lock);
 	for (i = 0; i < inst->nbuf_count; i++) {
 		struct netio_nb *nb = &inst->nb[i];
 
@@ -591,7 +630,7 @@ void netio_outq_unpark(struct netio_lane *lane)
 		}
 		netio_nb_give(nb);
 	}
-	netio_outq_unlock_all(inst);
+	write_unlock_bh(&inst->walk_lock);
 	__skb_queue_purge(&drop);
 }
 

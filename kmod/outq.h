@@ -9,6 +9,10 @@
 
 #include "instance.h"
 
+struct netio_iface;
+
+extern u32 netio_deadman_default;	/* microseconds */
+
 void netio_outq_init(struct netio_lane *lane);
 
 /* After it no service runs by itself any more. Sleeps. */
@@ -20,15 +24,14 @@ void netio_outq_kick(struct netio_lane *lane);
 /* Starts the service if it polls and there is work. Softirqs are off. */
 void netio_outq_hint(struct netio_lane *lane);
 
+/* Counts packets of one port into or out of its transmit queue length. */
+void netio_queued(struct netio_iface *iface, int packets, int bytes);
+
 /* What was received from a port is charged to nobody any more. */
 void netio_outq_forget(struct netio_instance *inst, u32 port);
 
 /* Frees the packets, not the nbufs, that wait on the lane's InQ. */
 void netio_outq_unpark(struct netio_lane *lane);
-
-/* All lanes' out_locks, for who walks over all nbufs. Turns softirqs off. */
-void netio_outq_lock_all(struct netio_instance *inst);
-void netio_outq_unlock_all(struct netio_instance *inst);
 
 /*
  * Carries out all that is on the OutQ and begins it anew behind that. No owner

@@ -8,6 +8,7 @@
 #include <net/dst.h>
 #include <net/ip.h>
 #include <net/netfilter/nf_conntrack.h>
+#include <net/netio.h>
 
 #include "compat.h"
 #include "inq.h"
@@ -22,11 +23,10 @@
  * far as it is TCP or UDP right behind the L3 header. 0: not known, so up to
  * NETIO_PARK_COPY_MIN bytes. -1: not a packet. Reads within the linear part.
  */
-static int netio_headers(const struct sk_buff *skb)
+static int netio_headers_in(const u8 *b, u32 have)
 {
-	const u8 *b = skb->data;
-	u32 have = skb_headlen(skb), l3;
 	u8 proto;
+	u32 l3;
 
 	if (have < 1)
 		return 0;
@@ -48,6 +48,11 @@ static int netio_headers(const struct sk_buff *skb)
 	if (proto == IPPROTO_TCP && have >= l3 + sizeof(struct tcphdr))
 		return l3 + (b[l3 + 12] >> 4) * 4;
 	return 0;
+}
+
+static int netio_headers(const struct sk_buff *skb)
+{
+	return netio_headers_in(skb->data, skb_headlen(skb));
 }
 
 /* The same for both directions of a flow; fragments go by their addresses. */
@@ -509,4 +514,110 @@ void netio_packet_fetch(struct netio_lane *lane, u32 idx)
 answer:
 	WRITE_ONCE(nb->buf->flags, flags | (nb->lost ? NETIO_NB_PARKED : 0));
 	netio_inq_put(lane, NETIO_IN_FETCHED, chain, 1);
+}
+
+/* --- packets that a NIC's driver sends from nbufs, or receives into them ------ */
+
+bool netio_packet_frame(struct netio_lane *lane, const u32 *idx, u32 n,
+			u32 *eport, struct netio_frame *f)
+{
+	struct netio_instance *inst = lane->inst;
+	u32 total = 0, i;
+	struct netio_said s;
+
+	BUILD_BUG_ON(NETIO_CHAIN_MAX > NETIO_FRAME_PIECES);
+	netio_read(&s, inst->nb[idx[0]].buf);
+	*eport = s.eport;
+	if (s.eport >= inst->port_max || !netio_offload_ok(&s) ||
+	    s.flags & NETIO_NB_PARKED)
+		return false;
+	for (i = 0; i < n; i++) {
+		const struct netio_nb *nb = &inst->nb[idx[i]];
+		struct netio_piece *p = &f->pieces[i];
+
+		if (nb->skb || nb->lost)
+			return false;
+		p->index = idx[i];
+		p->off = i ? READ_ONCE(nb->buf->off) : s.off;
+		p->len = i ? READ_ONCE(nb->buf->len) : s.len;
+		if (!netio_piece_ok(p->off, p->len))
+			return false;
+		total += p->len;
+	}
+	f->count = n;
+	f->len = total;
+	f->flags = s.flags & NETIO_NB_CSUM_PARTIAL;
+	f->csum_start = s.csum_start;
+	f->csum_offset = s.csum_offset;
+	f->gso_type = s.gso_type;
+	f->gso_size = s.gso_size;
+	return total == s.total;
+}
+
+/* As netio_describe(), of one that lies in nbufs. */
+static void netio_describe_frame(struct netio_nbuf *h, const struct netio_frame *f,
+				 u32 port, u32 hdr_len, u32 hash, u8 lane,
+				 bool hashed)
+{
+	memset(h, 0, offsetof(struct netio_nbuf, scratch));
+	h->iport = port;
+	h->off = f->pieces[0].off;
+	h->len = f->pieces[0].len;
+	h->total = f->len;
+	h->lane = lane;
+	h->gso_type = f->gso_type;
+	h->gso_size = f->gso_size;
+	h->hdr_len = hdr_len;
+	h->csum_start = f->csum_start;
+	h->csum_offset = f->csum_offset;
+	h->hash = hash;
+	h->tstamp = f->tstamp;
+	h->flags = f->flags | (hashed ? NETIO_NB_HASH : 0);
+}
+
+int netio_packet_give(struct netio_iface *iface, const struct netio_frame *f)
+{
+	const struct netio_piece *first = &f->pieces[0];
+	struct netio_instance *inst = iface->inst;
+	struct netio_nb *nb = &inst->nb[first->index];
+	const u8 *b = (const u8 *)nb->buf + first->off;
+	struct netio_lane *lane = &inst->lanes[0];
+	bool hashed = inst->lane_count > 1;
+	u32 idx[NETIO_CHAIN_MAX], hash = 0, i;
+	int hdr_len;
+
+	hdr_len = netio_headers_in(b, first->len);
+	if (unlikely(hdr_len < 0 || f->len > 0xffff + NETIO_HEADROOM))
+		return -EINVAL;
+	if (unlikely(hdr_len > first->len))
+		hdr_len = 0;
+	/* What is on offer to segment has a checksum to complete in the first nbuf. */
+	if (f->gso_type && (!f->gso_size || !(f->flags & NETIO_NB_CSUM_PARTIAL)))
+		return -EINVAL;
+	if (f->flags & NETIO_NB_CSUM_PARTIAL &&
+	    (u32)f->csum_start + f->csum_offset + 2 > first->len)
+		return -EINVAL;
+	if (unlikely(!netio_iface_charge(iface, f->count, 0)))
+		return -ENOBUFS;
+	if (unlikely(hashed)) {
+		hash = netio_flow_hash(b, first->len);
+		lane = &inst->lanes[reciprocal_scale(hash, inst->lane_count)];
+	}
+	for (i = 0; i < f->count; i++) {
+		const struct netio_piece *p = &f->pieces[i];
+
+		idx[i] = p->index;
+		nb = &inst->nb[p->index];
+		nb->iport = iface->port;
+		if (!i)
+			continue;
+		netio_clear(nb->buf);
+		nb->buf->off = p->off;
+		nb->buf->len = p->len;
+	}
+	netio_describe_frame(inst->nb[idx[0]].buf, f, iface->port, hdr_len, hash,
+			     lane->number, hashed);
+	netio_inq_put(lane, NETIO_IN_RX, idx, f->count);
+	atomic64_inc((atomic64_t *)&lane->d->rx_packets);
+	return 0;
 }

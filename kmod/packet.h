@@ -8,6 +8,8 @@
 #include "iface.h"
 #include "nbuf.h"
 
+struct netio_frame;
+
 /*
  * Puts a packet that came by iface on an InQ: its headers into an nbuf, the rest
  * parked, or all of it into a chain. ENOBUFS: no nbuf, no quota, or no room to
@@ -24,6 +26,20 @@ int netio_packet_receive(struct netio_iface *iface, struct sk_buff *skb);
  */
 struct sk_buff *netio_packet_send(struct netio_lane *lane, const u32 *idx,
 				  u32 n, bool clone, u32 *eport, bool *bad);
+
+/*
+ * What the process says of a packet in n nbufs of the device, without anything
+ * parked: false if that is wrong, or not so.
+ */
+bool netio_packet_frame(struct netio_lane *lane, const u32 *idx, u32 n,
+			u32 *eport, struct netio_frame *f);
+
+/*
+ * Puts a packet in nbufs of the device on an InQ, with its L3 header at the
+ * first byte. ENOBUFS: no quota; EINVAL: not a packet; the nbufs are the
+ * caller's then.
+ */
+int netio_packet_give(struct netio_iface *iface, const struct netio_frame *f);
 
 /* FETCH: answers with a chain, or still parked if nbufs or memory are short. */
 void netio_packet_fetch(struct netio_lane *lane, u32 idx);

@@ -59,7 +59,7 @@ func qemuCommand(c Config, initramfs string) []string {
 			"-netdev", fmt.Sprintf("dgram,id=net%d,local.type=unix,local.path=%s,remote.type=unix,remote.path=%s", i, wire.local, wire.remote),
 			"-device", fmt.Sprintf("virtio-net-pci,netdev=net%d,mac=%s", i, wire.MAC))
 	}
-	return args
+	return append(args, c.QEMU...)
 }
 
 func umlCommand(c Config, dir, initramfs string) ([]string, error) {

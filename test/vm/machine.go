@@ -35,8 +35,9 @@ type Config struct {
 	Memory  int      // MiB; 0 means 512
 	Modules []string // of the kernel, loaded at boot with what they need; nil means CommonModules
 	Files   []File
-	Wires   []Wire // network interfaces, eth0 and on
-	Append  string // to the kernel's command line
+	Wires   []Wire   // network interfaces, eth0 and on
+	Append  string   // to the kernel's command line
+	QEMU    []string // more arguments for QEMU
 
 	// Timeout is how long the machine may live; 0 means twenty minutes.
 	Timeout time.Duration

@@ -100,6 +100,7 @@ const (
 	PortPresent   = 0x1
 	PortUp        = 0x2
 	PortCongested = 0x4
+	PortNIC       = 0x8
 
 	PortFlagWhole = 0x1
 )

@@ -115,7 +115,7 @@ enum netio_in_action {
 	NETIO_IN_GRANT		= 2,	/* nbuf: empty, answers WANT */
 	NETIO_IN_PORT		= 3,	/* port: netio_port.state has changed */
 	NETIO_IN_QOS		= 4,	/* port: its queue crossed mark_bytes, up or down */
-	NETIO_IN_DROPS		= 5,	/* count: packets that the device dropped since the last one */
+	NETIO_IN_DROPS		= 5,	/* count: packets dropped by the device since the last */
 	NETIO_IN_FETCHED	= 6,	/* nbuf (chain): answers FETCH, payload in the nbufs;
 					 * still NETIO_NB_PARKED if nbufs were short */
 	NETIO_IN_OWNER		= 7,	/* 0: another process has taken the instance over */
@@ -186,7 +186,7 @@ struct netio_nbuf {
 	__u64	tstamp;		/* 32 RX: CLOCK_MONOTONIC ns, of the batch */
 	__u32	mark;		/* 40 class for queueing disciplines, both ways */
 	__u32	reserved[5];	/* 44 zero */
-	__u32	scratch[NETIO_SCRATCH_WORDS];	/* 64 the process's own; the device never reads it */
+	__u32	scratch[NETIO_SCRATCH_WORDS];	/* 64 the process's own, never read here */
 };
 
 /* --- regions that the device writes -------------------------------------- */
@@ -202,7 +202,7 @@ struct netio_nbuf {
 #define NETIO_F_WHOLE		(1ULL << 4)	/* NETIO_PORT_F_WHOLE */
 #define NETIO_F_SELF_SERVICE	(1ULL << 5)	/* the device has no context of its own:
 						 * each KICK services both queues of the lane, and
-						 * the process kicks also when it polls an empty InQ */
+						 * the process kicks also on an empty InQ */
 
 struct netio_area {
 	__u32	magic;		/*   0 NETIO_MAGIC, written last */
@@ -259,6 +259,7 @@ struct netio_dlane {
 #define NETIO_PORT_S_PRESENT	0x1	/* the number is in use */
 #define NETIO_PORT_S_UP		0x2	/* administratively up, and its peer is there */
 #define NETIO_PORT_S_CONGESTED	0x4	/* queue above mark_bytes (QOS) */
+#define NETIO_PORT_S_NIC	0x8	/* no knet, but a NIC: see ADD_NIC */
 
 /* netio_port.flags, set by SET_PORT */
 #define NETIO_PORT_F_WHOLE	0x1	/* never park: packets come whole, as chains */
@@ -358,6 +359,56 @@ struct netio_get_port {
 	char	label[NETIO_LABEL_MAX];	/* out */
 };
 
+/*
+ * ADD_NIC: makes a network interface of the instance's network namespace a port,
+ * with the state NETIO_PORT_S_NIC. Packets that STEER names are received by the
+ * port, all others by the host as before; without STEER these are all. What is
+ * sent to the port goes to the next hop of the host's routes by that interface;
+ * the host resolves its address. DEL_PORT, and the interface's end or its move
+ * to another network namespace, make it an interface of the host's alone again.
+ *
+ * A NIC whose driver is NetIO's own has its packets in nbufs from the beginning.
+ * Any other works as well: its payload is always parked, never copied.
+ *
+ * Errors: EPERM no CAP_NET_ADMIN over the network namespace, ENODEV no such
+ * interface, EINVAL not an Ethernet interface, or a value out of range, EBUSY the
+ * interface is in use in this way (NetIO, bridge, bond, ...), EEXIST the number
+ * is in use, ENOSPC no number is free, ENOMEM.
+ */
+struct netio_add_nic {
+	__u32	port;		/* in: 0: the device chooses; out */
+	__u32	ifindex;	/* in */
+	__u32	flags;		/* in: NETIO_PORT_F_* */
+	__u32	nbuf_quota;	/* in: 0 for the default */
+	char	label[NETIO_LABEL_MAX];	/* in */
+};
+
+/* STEER: which packets that a NIC receives are NetIO's, by destination. */
+#define NETIO_STEER_REPLACE	0	/* these prefixes, and no others; 0 of them: none */
+#define NETIO_STEER_ADD		1	/* these as well; EEXIST: one is there */
+#define NETIO_STEER_REMOVE	2	/* these no more; ENOENT: one is not there */
+#define NETIO_STEER_MAX		4096	/* prefixes of one port; more: ENOSPC */
+
+struct netio_prefix {
+	__u8	addr[16];	/* IPv4 in the first four bytes; zero beyond the prefix */
+	__u8	family;		/* AF_INET or AF_INET6 */
+	__u8	len;		/* bits */
+	__u16	reserved;	/* zero */
+};
+
+/*
+ * All or nothing. Multicast, broadcast, IPv6 link-local destinations and IPv6
+ * neighbour discovery are the host's always. ENOENT no such port, EINVAL the port
+ * is no NIC, or a value out of range, ENOSPC, ENOMEM.
+ */
+struct netio_steer_nic {
+	__u32	port;
+	__u32	op;		/* NETIO_STEER_* */
+	__u32	count;		/* at most NETIO_STEER_MAX */
+	__u32	reserved;	/* zero */
+	__u64	prefixes;	/* address of struct netio_prefix[count] */
+};
+
 #define NETIO_IOC_ATTACH	_IOWR('n', 0xa0, struct netio_attach)
 #define NETIO_IOC_KICK		_IO('n', 0xa1)	/* arg: lane */
 #define NETIO_IOC_SET_PORT	_IOW('n', 0xa2, struct netio_set_port)
@@ -365,6 +416,8 @@ struct netio_get_port {
 #define NETIO_IOC_SELECT_LANE	_IO('n', 0xa4)	/* arg: the lane that poll() on this fd is for */
 #define NETIO_IOC_GET_PORT	_IOWR('n', 0xa5, struct netio_get_port)
 #define NETIO_IOC_DEL_PORT	_IO('n', 0xa6)	/* arg: port; deletes its interface. ENOENT */
+#define NETIO_IOC_ADD_NIC	_IOWR('n', 0xa7, struct netio_add_nic)
+#define NETIO_IOC_STEER		_IOW('n', 0xa8, struct netio_steer_nic)
 
 /* --- knets: IFLA_INFO_DATA of rtnl kind "knet" ----------------------------- */
 
@@ -372,13 +425,14 @@ struct netio_get_port {
 
 enum {
 	IFLA_KNET_UNSPEC,
-	IFLA_KNET_INSTANCE,	/* string: instance in the network namespace of the netlink socket */
+	IFLA_KNET_INSTANCE,	/* string: instance in the socket's network namespace */
 	IFLA_KNET_PORT,		/* u32: number; 0 or absent: the device chooses; dumped */
 	IFLA_KNET_QUOTA,	/* u32: nbufs */
 	IFLA_KNET_FLAGS,	/* u32: NETIO_PORT_F_* */
 	IFLA_KNET_LABEL,	/* string: see NETIO_LABEL_MAX */
 	__IFLA_KNET_MAX,
 };
+
 #define IFLA_KNET_MAX (__IFLA_KNET_MAX - 1)
 
 #endif /* _UAPI_LINUX_NETIO_H */
