@@ -9,6 +9,9 @@
 #include "outq.h"
 #include "packet.h"
 
+/* Ports whose backlogs have their turn at a time. */
+#define NETIO_BACKLOGS	16
+
 static u32 netio_default_quota(const struct netio_instance *inst)
 {
 	return max(inst->nbuf_count / 8, 64U);
@@ -109,14 +112,24 @@ int netio_iface_add(struct netio_iface *iface, struct netio_instance *inst,
 	return 0;
 }
 
-void netio_iface_remove(struct netio_iface *iface)
+void netio_iface_hide(struct netio_iface *iface)
 {
 	struct netio_instance *inst = iface->inst;
 
 	ASSERT_RTNL();
 	RCU_INIT_POINTER(inst->ifaces[iface->port], NULL);
 	inst->port_removed[iface->port] = inst->port_removals++;
-	synchronize_net();
+}
+
+void netio_iface_remove(struct netio_iface *iface)
+{
+	struct netio_instance *inst = iface->inst;
+
+	ASSERT_RTNL();
+	if (rtnl_dereference(inst->ifaces[iface->port]) == iface) {
+		netio_iface_hide(iface);
+		synchronize_net();
+	}
 	netio_backlog_purge(iface);
 	spin_lock_bh(&inst->wait_lock);
 	list_del_init(&iface->waiting);
@@ -208,6 +221,8 @@ static void netio_iface_drop(struct netio_iface *iface, struct sk_buff *skb)
 	kfree_skb(skb);
 }
 
+static bool netio_backlog_run(struct netio_iface *iface);
+
 static void netio_backlog_add(struct netio_iface *iface, struct sk_buff *skb)
 {
 	struct netio_instance *inst = iface->inst;
@@ -233,7 +248,7 @@ static void netio_backlog_add(struct netio_iface *iface, struct sk_buff *skb)
 		list_add_tail(&iface->waiting, &inst->waiting);
 	spin_unlock(&inst->wait_lock);
 	smp_mb(); /* what was freed before it waited did not wake it */
-	netio_backlogs(inst);
+	netio_backlog_run(iface);
 }
 
 void netio_iface_receive(struct netio_iface *iface, struct sk_buff *skb)
@@ -280,7 +295,9 @@ static bool netio_backlog_run(struct netio_iface *iface)
 void netio_backlogs(struct netio_instance *inst)
 {
 	struct netio_iface *iface, *last;
+	int budget = NETIO_BACKLOGS;
 
+	smp_mb(); /* what was freed is there for who begins to wait now */
 	if (likely(list_empty_careful(&inst->waiting)))
 		return;
 	spin_lock(&inst->wait_lock);
@@ -292,7 +309,7 @@ void netio_backlogs(struct netio_instance *inst)
 		list_del_init(&iface->waiting);
 		if (!netio_backlog_run(iface))
 			list_add_tail(&iface->waiting, &inst->waiting);
-		if (iface == last)
+		if (iface == last || !--budget)
 			break;
 	}
 	spin_unlock(&inst->wait_lock);

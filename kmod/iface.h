@@ -54,6 +54,12 @@ int netio_iface_add(struct netio_iface *iface, struct netio_instance *inst,
 		    struct netlink_ext_ack *extack);
 
 /*
+ * Takes its number away, before a grace period that somebody else waits for and
+ * netio_iface_remove(). rtnl is held.
+ */
+void netio_iface_hide(struct netio_iface *iface);
+
+/*
  * Undoes it. The interface must not send any more. Packets from it that the
  * process holds stay its, but are charged to no socket. rtnl is held.
  */

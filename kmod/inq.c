@@ -22,23 +22,21 @@ static u32 netio_inq_reserve(struct netio_lane *lane, u32 n)
 
 void netio_inq_put(struct netio_lane *lane, u32 action, const u32 *idx, u32 n)
 {
-	struct netio_nb *nb = lane->inst->nb;
-	u32 pos, i;
+	u32 pos = netio_inq_reserve(lane, n), i;
 
+	for (i = 0; i < n; i++) {
+		struct netio_nb *nb = &lane->inst->nb[idx[i]];
+
+		nb->lane = lane->number;
+		nb->pos = pos + i;
+		netio_nb_give(nb);
+	}
 	if (likely(n == 1)) {
-		nb[idx[0]].lane = lane->number;
-		netio_nb_give(&nb[idx[0]]);
-		pos = netio_inq_reserve(lane, 1);
 		/* (C) */
 		smp_store_release(netio_inq_slot(lane, pos),
 				  netio_entry(lane, pos, action, idx[0]));
 		return;
 	}
-	for (i = 0; i < n; i++) {
-		nb[idx[i]].lane = lane->number;
-		netio_nb_give(&nb[idx[i]]);
-	}
-	pos = netio_inq_reserve(lane, n);
 	for (i = n; i-- > 0;)
 		/* (C), last to first: the reader stops at an unwritten slot */
 		smp_store_release(netio_inq_slot(lane, pos + i),
@@ -103,6 +101,8 @@ static void netio_event_bits(struct netio_lane *lane, u32 action,
 	struct netio_instance *inst = lane->inst;
 	u32 port;
 
+	if (!netio_event_room(lane))
+		return;
 	for_each_set_bit(port, bits, inst->port_max) {
 		if (!netio_event_room(lane))
 			return;

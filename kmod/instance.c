@@ -70,8 +70,10 @@ static void netio_pulse(struct work_struct *work)
 		struct netio_lane *lane = &inst->lanes[i];
 
 		netio_lane_pulse(lane);
+		netio_outq_nudge(lane);
 		local_bh_disable();
 		netio_inq_events(lane);
+		netio_inq_wake(lane);
 		netio_backlogs(inst);
 		local_bh_enable();
 	}
@@ -128,8 +130,10 @@ static void netio_instance_free(struct netio_instance *inst)
 	if (inst->pulse.work.func)
 		cancel_delayed_work_sync(&inst->pulse);
 	for (i = 0; i < inst->lane_count && inst->lanes[i].inst; i++)
-		netio_outq_exit(&inst->lanes[i]);
+		netio_outq_stop(&inst->lanes[i]);
 	synchronize_net();
+	for (i = 0; i < inst->lane_count && inst->lanes[i].inst; i++)
+		netio_outq_exit(&inst->lanes[i]);
 	netio_nbs_exit(inst);
 	kvfree(inst->ifaces);
 	kvfree(inst->port_removed);
@@ -296,11 +300,10 @@ int netio_instance_destroy(struct netio_instance *inst)
 
 /* --- a new owner ----------------------------------------------------------- */
 
-/* Marks what the last owner of a lane has not read, and begins the next there. */
+/* Where the next owner of a lane begins: behind what the last one has read. */
 static void netio_inq_hand_over(struct netio_lane *lane)
 {
-	struct netio_instance *inst = lane->inst;
-	u32 size = 1U << inst->order, tail = lane->d->inq_tail;
+	u32 size = 1U << lane->inst->order, tail = READ_ONCE(lane->d->inq_tail);
 	u32 pos = READ_ONCE(lane->p->inq_head);
 
 	if (tail - pos > size)
@@ -308,22 +311,21 @@ static void netio_inq_hand_over(struct netio_lane *lane)
 	/* It may have read the beginning of a chain: nobody can use its rest. */
 	if (tail - pos < size)
 		while (pos != tail &&
-		       lane->inq[(pos - 1) & (size - 1)] & NETIO_ENT_MORE)
+		       READ_ONCE(lane->inq[(pos - 1) & (size - 1)]) & NETIO_ENT_MORE)
 			pos++;
 	lane->d->inq_start = pos;
 	WRITE_ONCE(lane->p->inq_head, pos);
-	for (; pos != tail; pos++) {
-		u32 e = lane->inq[pos & (size - 1)];
-
-		switch (e >> NETIO_ENT_ACTION_SHIFT & NETIO_ENT_ACTION_MASK) {
-		case NETIO_IN_RX:
-		case NETIO_IN_GRANT:
-		case NETIO_IN_FETCHED:
-			inst->nb[e & NETIO_ENT_PARAM_MASK].unread = 1;
-		}
-	}
 	WRITE_ONCE(lane->woken, READ_ONCE(lane->p->sleep_seq));
 	lane->heartbeat_at = jiffies;
+}
+
+/* Whether an nbuf is on an InQ still. More may come at any time. */
+static bool netio_nb_unread(struct netio_instance *inst, struct netio_nb *nb)
+{
+	struct netio_lane *lane = &inst->lanes[nb->lane];
+	u32 start = lane->d->inq_start;
+
+	return nb->pos - start < READ_ONCE(lane->d->inq_tail) - start;
 }
 
 void netio_instance_hand_over(struct netio_instance *inst)
@@ -336,25 +338,29 @@ void netio_instance_hand_over(struct netio_instance *inst)
 		netio_outq_drain(&inst->lanes[i]);
 
 	__skb_queue_head_init(&drop);
-	write_lock_bh(&inst->walk_lock);
-	for (i = 0; i < inst->nbuf_count; i++)
-		inst->nb[i].unread = 0;
+	netio_walk_begin(inst);
 	for (i = 0; i < inst->lane_count; i++)
 		netio_inq_hand_over(&inst->lanes[i]);
 	for (i = 0; i < inst->nbuf_count; i++) {
 		struct netio_nb *nb = &inst->nb[i];
-		struct netio_lane *lane = &inst->lanes[nb->lane];
+		struct netio_lane *lane;
 		struct sk_buff *skb;
 
-		if (nb->unread || !netio_nb_take(nb))
+		if (!netio_nb_take(nb))
 			continue;
+		/* Where it was given is known only now that it is ours. */
+		if (netio_nb_unread(inst, nb)) {
+			netio_nb_give(nb);
+			continue;
+		}
+		lane = &inst->lanes[nb->lane];
 		skb = netio_nb_detach(inst, nb);
 		if (skb)
 			__skb_queue_tail(&drop, skb);
 		netio_nb_free(inst, &i, 1);
 		WRITE_ONCE(lane->d->reclaimed, lane->d->reclaimed + 1);
 	}
-	write_unlock_bh(&inst->walk_lock);
+	netio_walk_end(inst);
 	__skb_queue_purge(&drop);
 	local_bh_disable();
 	netio_backlogs(inst);

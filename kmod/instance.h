@@ -20,6 +20,8 @@ struct netio_nb_cache;
 #define NETIO_CHAIN_MAX		64
 /* OutQ entries that one run of the service takes (NAPI's usual budget). */
 #define NETIO_RUN_MAX		64
+/* Nbufs that one WANT gives; see NETIO_OUT_WANT. */
+#define NETIO_WANT_MAX		16384
 
 /*
  * One InQ and one OutQ.
@@ -80,6 +82,7 @@ struct netio_instance {
 	spinlock_t free_lock;	/* inside a cache's lock */
 	u32 *free;
 	u32 free_count;
+	atomic_t walkers;	/* who want walk_lock for writing */
 	rwlock_t walk_lock;	/* write: who walks over all nbufs; read: an OutQ's run */
 	atomic64_t parked;	/* bytes */
 	u64 parked_max;

@@ -2,6 +2,7 @@
 #include <linux/ethtool.h>
 #include <linux/if_arp.h>
 #include <linux/netdevice.h>
+#include <net/ip_tunnels.h>
 #include <net/rtnetlink.h>
 
 #include "compat.h"
@@ -22,13 +23,15 @@ static netdev_tx_t netio_knet_xmit(struct sk_buff *skb, struct net_device *dev)
 {
 	struct netio_iface *iface = netdev_priv(dev);
 
-	dev_sw_netstats_tx_add(dev, 1, skb->len);
-	/* Pages that a sender lent (MSG_ZEROCOPY) must not wait for a process. */
-	if (unlikely(skb_orphan_frags(skb, GFP_ATOMIC))) {
+	/* Who bypasses queueing disciplines may come late. */
+	if (unlikely(!netif_running(dev)) ||
+	    /* Pages that a sender lent (MSG_ZEROCOPY) must not wait for a process. */
+	    unlikely(skb_orphan_frags_rx(skb, GFP_ATOMIC))) {
 		DEV_STATS_INC(dev, tx_dropped);
 		kfree_skb(skb);
 		return NETDEV_TX_OK;
 	}
+	dev_sw_netstats_tx_add(dev, 1, skb->len);
 	netio_iface_receive(iface, skb);
 	return NETDEV_TX_OK;
 }
@@ -39,8 +42,13 @@ static int netio_knet_init_dev(struct net_device *dev)
 	return dev->tstats ? 0 : -ENOMEM;
 }
 
+/* The last call, after a grace period since the interface went down. */
 static void netio_knet_uninit_dev(struct net_device *dev)
 {
+	struct netio_iface *iface = netdev_priv(dev);
+
+	if (iface->inst)
+		netio_iface_remove(iface);
 	free_percpu(dev->tstats);
 	dev->tstats = NULL;
 }
@@ -135,6 +143,7 @@ static void netio_knet_setup(struct net_device *dev)
 {
 	dev->netdev_ops = &netio_knet_netdev_ops;
 	dev->ethtool_ops = &netio_knet_ethtool_ops;
+	dev->header_ops = &ip_tunnel_header_ops;
 	dev->needs_free_netdev = true;
 	dev->type = ARPHRD_NONE;
 	dev->flags = IFF_POINTOPOINT | IFF_NOARP;
@@ -197,7 +206,7 @@ NETIO_NEWLINK(netio_knet_newlink)
 	err = netio_iface_add(iface, inst, dev, &choice, extack);
 	if (!err) {
 		err = register_netdevice(dev);
-		if (err)
+		if (err && iface->inst) /* else ndo_uninit has done it */
 			netio_iface_remove(iface);
 	}
 	netio_instance_put(inst);
@@ -208,7 +217,7 @@ static void netio_knet_dellink(struct net_device *dev, struct list_head *head)
 {
 	/* Down first: from here on nothing is sent by it. */
 	dev_close(dev);
-	netio_iface_remove(netdev_priv(dev));
+	netio_iface_hide(netdev_priv(dev));
 	unregister_netdevice_queue(dev, head);
 }
 

@@ -18,12 +18,12 @@ struct netio_nb {
 	struct netio_nbuf *buf;	/* shared */
 	struct sk_buff *skb;	/* that came in it, or NULL */
 	u32 iport;		/* that it counts for, 0: none */
-	u32 parked;		/* bytes of skb that are not in the nbuf */
+	u32 parked:31;		/* bytes of skb that are not in the nbuf */
+	u32 lost:1;		/* what was parked has been freed: see dead_ms */
+	u32 pos;		/* on the InQ of lane, where it was given last */
 	u16 copied;		/* bytes of skb that were put into the nbuf */
 	u8 lane;
-	u8 unread:1;		/* during a hand-over: it is on an InQ */
-	u8 lost:1;		/* what was parked has been freed: see dead_ms */
-	int owner;
+	u8 owner;
 };
 
 struct netio_nb_cache {

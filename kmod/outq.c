@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/nospec.h>
+#include <linux/sched/signal.h>
 
 #include "compat.h"
 #include "inq.h"
@@ -196,9 +197,9 @@ out:
 static void netio_want(struct netio_lane *lane, u32 count)
 {
 	struct netio_instance *inst = lane->inst;
-	u32 n;
+	u32 n, most = min_t(u32, count, NETIO_WANT_MAX);
 
-	for (n = 0; n < count; n++) {
+	for (n = 0; n < most; n++) {
 		int k = netio_nb_alloc(inst);
 		u32 idx = k;
 
@@ -457,6 +458,9 @@ static u32 netio_outq_run(struct netio_lane *lane, u32 budget)
 	run.nic = NULL;
 
 	rcu_read_lock();
+	/* Readers in softirqs would pass a writer for ever. */
+	while (unlikely(atomic_read(&inst->walkers)))
+		cpu_relax();
 	spin_lock(&lane->out_lock);
 	read_lock(&inst->walk_lock);
 	while (n < budget && (k = netio_next(lane, &run)) != 0) {
@@ -562,13 +566,24 @@ void netio_outq_kick(struct netio_lane *lane)
 		if (n < NETIO_RUN_MAX || left < NETIO_RUN_MAX)
 			rest = netio_outq_rest(lane);
 		local_bh_enable();
+		/* Somebody may flip the head's toggle for ever. */
+		if (signal_pending(current))
+			break;
 		cond_resched();
 	}
 	if (rest)
 		return;
-	/* More than a whole ring: another goes on. */
+	/* More than a whole ring, or a signal: another goes on. */
 	local_bh_disable();
 	napi_schedule(&lane->napi);
+	local_bh_enable();
+}
+
+void netio_outq_nudge(struct netio_lane *lane)
+{
+	local_bh_disable();
+	if (netio_outq_ready(lane))
+		napi_schedule(&lane->napi);
 	local_bh_enable();
 }
 
@@ -578,13 +593,30 @@ void netio_outq_hint(struct netio_lane *lane)
 		napi_schedule(&lane->napi);
 }
 
+void netio_walk_begin(struct netio_instance *inst)
+	__acquires(&inst->walk_lock)
+{
+	/* Off before the count: a softirq here would wait for this. */
+	local_bh_disable();
+	atomic_inc(&inst->walkers);
+	write_lock(&inst->walk_lock);
+}
+
+void netio_walk_end(struct netio_instance *inst)
+	__releases(&inst->walk_lock)
+{
+	write_unlock(&inst->walk_lock);
+	atomic_dec(&inst->walkers);
+	local_bh_enable();
+}
+
 void netio_outq_forget(struct netio_instance *inst, u32 port)
 {
 	u32 i;
 
 	if (!atomic_read((atomic_t *)&inst->ports[port].nbufs))
 		return;
-	write_lock_bh(&inst->walk_lock);
+	netio_walk_begin(inst);
 	for (i = 0; i < inst->nbuf_count; i++) {
 		struct netio_nb *nb = &inst->nb[i];
 
@@ -598,7 +630,7 @@ void netio_outq_forget(struct netio_instance *inst, u32 port)
 			   (atomic_t *)&inst->ports[port].parked_bytes);
 		nb->iport = 0;
 	}
-	write_unlock_bh(&inst->walk_lock);
+	netio_walk_end(inst);
 }
 
 void netio_outq_unpark(struct netio_lane *lane)
@@ -608,7 +640,7 @@ void netio_outq_unpark(struct netio_lane *lane)
 	u32 i;
 
 	__skb_queue_head_init(&drop);
-	write_lock_bh(&inst->walk_lock);
+	netio_walk_begin(inst);
 	for (i = 0; i < inst->nbuf_count; i++) {
 		struct netio_nb *nb = &inst->nb[i];
 
@@ -630,7 +662,7 @@ void netio_outq_unpark(struct netio_lane *lane)
 		}
 		netio_nb_give(nb);
 	}
-	write_unlock_bh(&inst->walk_lock);
+	netio_walk_end(inst);
 	__skb_queue_purge(&drop);
 }
 
@@ -675,10 +707,13 @@ void netio_outq_init(struct netio_lane *lane)
 		      HRTIMER_MODE_REL_SOFT);
 }
 
+void netio_outq_stop(struct netio_lane *lane)
+{
+	napi_disable(&lane->napi);
+}
+
 void netio_outq_exit(struct netio_lane *lane)
 {
-	/* Each can start the other. */
-	napi_disable(&lane->napi);
 	hrtimer_cancel(&lane->deadman);
 	netif_napi_del(&lane->napi);
 }

@@ -15,11 +15,22 @@ extern u32 netio_deadman_default;	/* microseconds */
 
 void netio_outq_init(struct netio_lane *lane);
 
-/* After it no service runs by itself any more. Sleeps. */
+/*
+ * First stop, for all lanes, then a grace period, then exit: a service that is on
+ * its way out may still start the timer, and the timer a service. Both sleep.
+ */
+void netio_outq_stop(struct netio_lane *lane);
 void netio_outq_exit(struct netio_lane *lane);
 
 /* KICK: carries out what is on the OutQ. Process context. */
 void netio_outq_kick(struct netio_lane *lane);
+
+/* Starts the service if there is work, for an owner that died before its KICK. */
+void netio_outq_nudge(struct netio_lane *lane);
+
+/* Keeps the OutQs' services away from who walks over all nbufs, softirqs off. */
+void netio_walk_begin(struct netio_instance *inst);
+void netio_walk_end(struct netio_instance *inst);
 
 /* Starts the service if it polls and there is work. Softirqs are off. */
 void netio_outq_hint(struct netio_lane *lane);

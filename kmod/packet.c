@@ -17,6 +17,8 @@
 
 /* Bytes beyond which the linear part of a new skb does not go. */
 #define NETIO_LINEAR_MAX	NETIO_NBUF_SIZE
+/* UDP_MAX_SEGMENTS of the kernel that has the lowest. */
+#define NETIO_UDP_SEGMENTS_MAX	64
 
 /*
  * Bytes of headers that must be in the nbuf: to the end of the L4 header, as
@@ -216,7 +218,7 @@ int netio_packet_receive(struct netio_iface *iface, struct sk_buff *skb)
 	struct netio_nb *nb;
 	int hdr_len, n;
 
-	if (unlikely(len > 0xffff + NETIO_HEADROOM))
+	if (unlikely(!len || len > 0xffff + NETIO_HEADROOM))
 		return -EINVAL;
 	hdr_len = netio_headers(skb);
 	if (unlikely(hdr_len <= 0 || hdr_len > skb_headlen(skb))) {
@@ -302,22 +304,43 @@ static bool netio_piece_ok(u32 off, u32 len)
 	return off >= NETIO_NBUF_HDR && len && off + len <= NETIO_NBUF_SIZE;
 }
 
+/* What virtio_net_hdr_to_skb() asks of a GSO packet. */
+static bool netio_gso_ok(const struct netio_said *s)
+{
+	u32 l4 = sizeof(struct tcphdr);
+	u16 check = offsetof(struct tcphdr, check);
+
+	/* Segments without a checksum to complete make no sense. */
+	if (!s->gso_size || s->gso_size == GSO_BY_FRAGS ||
+	    !(s->flags & NETIO_NB_CSUM_PARTIAL))
+		return false;
+	switch (s->gso_type) {
+	case NETIO_GSO_TCPV4:
+	case NETIO_GSO_TCPV4 | NETIO_GSO_ECN:
+	case NETIO_GSO_TCPV6:
+	case NETIO_GSO_TCPV6 | NETIO_GSO_ECN:
+		break;
+	case NETIO_GSO_UDP_L4:
+		l4 = sizeof(struct udphdr);
+		check = offsetof(struct udphdr, check);
+		if (s->total > s->csum_start + l4 +
+			       (u32)s->gso_size * NETIO_UDP_SEGMENTS_MAX)
+			return false;
+		break;
+	default:
+		return false;
+	}
+	return s->csum_offset == check && s->csum_start + l4 <= s->len;
+}
+
 static bool netio_offload_ok(const struct netio_said *s)
 {
-	u8 type = s->gso_type & ~NETIO_GSO_ECN;
-
 	if (s->flags & NETIO_NB_CSUM_PARTIAL &&
 	    (u32)s->csum_start + s->csum_offset + 2 > s->len)
 		return false;
 	if (s->hdr_len > s->len)
 		return false;
-	if (!s->gso_type)
-		return !s->gso_size;
-	if (type != NETIO_GSO_TCPV4 && type != NETIO_GSO_TCPV6 &&
-	    (type != NETIO_GSO_UDP_L4 || s->gso_type & NETIO_GSO_ECN))
-		return false;
-	/* Segments without a checksum to complete make no sense. */
-	return s->gso_size && s->flags & NETIO_NB_CSUM_PARTIAL;
+	return s->gso_type ? netio_gso_ok(s) : !s->gso_size;
 }
 
 static bool netio_offload(struct sk_buff *skb, const struct netio_said *s)
@@ -331,7 +354,8 @@ static bool netio_offload(struct sk_buff *skb, const struct netio_said *s)
 	} else if (s->flags & NETIO_NB_CSUM_VALID) {
 		skb->ip_summed = CHECKSUM_UNNECESSARY;
 	}
-	if (!s->gso_type)
+	/* What fits into one segment needs no segmentation. */
+	if (!s->gso_type || skb->len - skb_checksum_start_offset(skb) <= s->gso_size)
 		return true;
 	switch (s->gso_type & ~NETIO_GSO_ECN) {
 	case NETIO_GSO_TCPV4:
@@ -424,7 +448,9 @@ static struct sk_buff *netio_join(const struct netio_nb *nb, struct sk_buff *skb
 		goto wrong;
 	if (!(s->flags & NETIO_NB_DIRTY) && !grow && s->off == NETIO_NBUF_DATA)
 		return skb;
-	if (skb_cow_head(skb, max(grow, 0))) {
+	/* Of a clone only the headers may be ours to write. */
+	if (skb_try_make_writable(skb, nb->copied) ||
+	    skb_cow_head(skb, max(grow, 0))) {
 		kfree_skb(skb);
 		return NULL;
 	}
@@ -439,6 +465,7 @@ static struct sk_buff *netio_join(const struct netio_nb *nb, struct sk_buff *skb
 			goto wrong;
 	} else if (s->flags & NETIO_NB_CSUM_VALID) {
 		skb->ip_summed = CHECKSUM_UNNECESSARY;
+		skb->csum_level = 0;
 	} else {
 		skb->ip_summed = CHECKSUM_NONE;
 	}

@@ -129,7 +129,7 @@ enum netio_out_action {
 	NETIO_OUT_CLONE		= 2,	/* nbuf (chain): send a copy; the process keeps the nbuf
 					 * and leaves it alone until head has passed the entry */
 	NETIO_OUT_FREE		= 3,	/* nbuf: drop it, and the payload parked with it */
-	NETIO_OUT_WANT		= 4,	/* count: ask for that many empty nbufs */
+	NETIO_OUT_WANT		= 4,	/* count: ask for that many empty nbufs, up to 16384 */
 	NETIO_OUT_FETCH		= 5,	/* nbuf: bring the parked payload, as FETCHED */
 };
 
