@@ -106,6 +106,10 @@ test-vm-all: ## the same in all kernels (root)
 bench: build ## NetIO beside Linux's own paths, in one run (root); BENCHFLAGS='-o json'
 	@bin/netio-bench -bin bin $(BENCHFLAGS)
 
+.PHONY: bench-vm
+bench-vm: build ## NetIO on netio.ko, in a real kernel, beside Linux's own paths, TUN and AF_XDP (root); BENCHFLAGS='-o json'
+	@hack/bench-vm.sh $(BENCHFLAGS)
+
 .PHONY: bench-go
 bench-go: ## the forwarder alone: ns/packet and allocations
 	go test -run '^$$' -bench . -benchmem ./pkg/dataplane/...

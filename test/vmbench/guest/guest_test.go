@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+)
+
+func TestSumOf(t *testing.T) {
+	pid := os.Getpid()
+	histogram := fmt.Sprintf(`# event histogram
+#
+# trigger info: hist:keys=common_pid:vals=hitcount:sort=hitcount:size=4096 [active]
+#
+
+{ common_pid:          0 } hitcount:          3
+{ common_pid: %10d } hitcount:         39
+
+Totals:
+    Hits: 42
+    Entries: 2
+    Dropped: 0
+`, pid)
+	if n, err := sumOf(histogram, pid); err != nil || n != 39 {
+		t.Errorf("got %d, %v", n, err)
+	}
+	if _, err := sumOf("", pid); err == nil {
+		t.Error("no histogram: no error")
+	}
+}
+
+func TestSwitches(t *testing.T) {
+	text := "Name:\tx\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t11\n"
+	matches := switchLine.FindAllStringSubmatch(text, -1)
+	if len(matches) != 2 || matches[0][1] != "7" || matches[1][1] != "11" {
+		t.Errorf("got %v", matches)
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	a, b := netip.MustParseAddr("10.1.1.2"), netip.MustParseAddr("10.1.2.2")
+	if !subnet(a, true).Contains(b) || subnet(a, false).Contains(b) {
+		t.Errorf("%s, %s", subnet(a, true), subnet(a, false))
+	}
+	a6, b6 := netip.MustParseAddr("fd00:1:1::2"), netip.MustParseAddr("fd00:1:2::2")
+	if !subnet(a6, true).Contains(b6) || subnet(a6, false).Contains(b6) {
+		t.Errorf("%s, %s", subnet(a6, true), subnet(a6, false))
+	}
+	if got := router(a); got != netip.MustParseAddr("10.1.1.1") {
+		t.Errorf("router of %s: %s", a, got)
+	}
+}
+
+// Both kinds of rules are of the same policy.
+func TestPolicy(t *testing.T) {
+	at := func(n byte) pod {
+		return pod{netip.AddrFrom4([4]byte{10, 0, 0, n}), netip.AddrFrom16([16]byte{0xfd, 15: n})}
+	}
+	p := newPolicy(at(1), at(2))
+	sets, policies := p.dataplane()
+	rules := p.nftables()
+	if len(sets) != 1+otherAllowed+1 || len(policies) != 2 || len(policies[0].GetEgress()) != len(sets) {
+		t.Errorf("%d sets, %d rules", len(sets), len(policies[0].GetEgress()))
+	}
+	for _, set := range sets {
+		for _, prefix := range set.GetPrefixes() {
+			if !strings.Contains(rules, prefix) {
+				t.Fatalf("%s of %s is not in the ruleset", prefix, set.GetName())
+			}
+		}
+	}
+	if n := strings.Count(rules, " dport 20000-20099 "); n != 8 {
+		t.Errorf("what is measured is allowed by %d rules, want one per pod, family and protocol: 8", n)
+	}
+}
