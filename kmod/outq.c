@@ -205,8 +205,7 @@ static void netio_want(struct netio_lane *lane, u32 count)
 
 		if (k < 0)
 			break;
-		memset(inst->nb[idx].buf, 0, offsetof(struct netio_nbuf, scratch));
-		inst->nb[idx].buf->off = NETIO_NBUF_DATA;
+		netio_packet_clear(inst->nb[idx].buf);
 		netio_inq_put(lane, NETIO_IN_GRANT, &idx, 1);
 	}
 	if (n < count)

@@ -15,8 +15,6 @@
 #include "outq.h"
 #include "packet.h"
 
-/* Bytes beyond which the linear part of a new skb does not go. */
-#define NETIO_LINEAR_MAX	NETIO_NBUF_SIZE
 /* UDP_MAX_SEGMENTS of the kernel that has the lowest. */
 #define NETIO_UDP_SEGMENTS_MAX	64
 
@@ -138,7 +136,7 @@ static void netio_describe(struct netio_nbuf *h, const struct sk_buff *skb,
 	h->flags = flags;
 }
 
-static void netio_clear(struct netio_nbuf *h)
+void netio_packet_clear(struct netio_nbuf *h)
 {
 	memset(h, 0, offsetof(struct netio_nbuf, scratch));
 	h->off = NETIO_NBUF_DATA;
@@ -172,7 +170,7 @@ static void netio_scatter(struct netio_instance *inst, const struct sk_buff *skb
 
 		len = min_t(u32, skb->len - off, NETIO_NBUF_ROOM);
 		skb_copy_bits(skb, off, (u8 *)h + NETIO_NBUF_DATA, len);
-		netio_clear(h);
+		netio_packet_clear(h);
 		h->len = len;
 		off += len;
 	}
@@ -638,7 +636,7 @@ int netio_packet_give(struct netio_iface *iface, const struct netio_frame *f)
 		nb->iport = iface->port;
 		if (!i)
 			continue;
-		netio_clear(nb->buf);
+		netio_packet_clear(nb->buf);
 		nb->buf->off = p->off;
 		nb->buf->len = p->len;
 	}

@@ -41,6 +41,9 @@ bool netio_packet_frame(struct netio_lane *lane, const u32 *idx, u32 n,
  */
 int netio_packet_give(struct netio_iface *iface, const struct netio_frame *f);
 
+/* The header of an nbuf without a packet. The scratch words stay. */
+void netio_packet_clear(struct netio_nbuf *h);
+
 /* FETCH: answers with a chain, or still parked if nbufs or memory are short. */
 void netio_packet_fetch(struct netio_lane *lane, u32 idx);
 

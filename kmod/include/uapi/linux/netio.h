@@ -295,8 +295,8 @@ struct netio_plane {
 	__u32	pad2[15];
 	/* deadman: what the device does when the process is silent */
 	__u32	heartbeat;	/* 192 changes while the process turns its loop */
-	__u32	deadman_us;	/* 196 OutQ entries are serviced at the latest after this many
-				 * microseconds, kicked or not; 0: the device's default */
+	__u32	deadman_us;	/* 196 while the device does not sleep, OutQ entries are serviced
+				 * after this many microseconds at most; 0: its default */
 	__u32	dead_ms;	/* 200 with entries waiting and heartbeat still for this many
 				 * milliseconds the owner is dead: what is parked on the InQ is
 				 * freed, so that senders are not frozen; 0: the device's default */
@@ -306,7 +306,8 @@ struct netio_plane {
 /* --- housekeeping: ioctls of /dev/netio ------------------------------------ */
 
 /* ATTACH: join or create an instance and own it. */
-#define NETIO_ATTACH_TAKEOVER	0x1	/* take it from a live owner, who is told */
+#define NETIO_ATTACH_TAKEOVER	0x1	/* take it from a live owner, who is told; its map
+					 * stays, so it can still spoil packets */
 #define NETIO_ATTACH_EXISTING	0x2	/* do not create: ENOENT */
 #define NETIO_ATTACH_JOIN	0x4	/* another descriptor of the process that owns it,
 					 * to poll another lane; EPERM for others */
