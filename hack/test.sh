@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.." || exit
 logs=build/test
 mkdir -p "$logs"
 summary=()
+failed=()
 status=0
 
 # step NAME COMMAND...
@@ -18,6 +19,7 @@ step() {
 	"$@" 2>&1 | tee "$logs/$name.log" || {
 		result=FAIL
 		status=1
+		failed+=("$name")
 	}
 	summary+=("$(printf '%-16s %5d s  %s' "$name" $((SECONDS - began)) "$result")")
 	[ $result = ok ]
@@ -29,6 +31,12 @@ finish() {
 		[ -e "$logs/$log.log" ] || continue
 		printf '\n==> %s, its closing lines\n' "$log"
 		grep -E '^(ok|FAIL|---|panic:)' "$logs/$log.log"
+	done
+	# Tests say why they fail before they say that they did; in a virtual machine's
+	# output both are indented.
+	for log in "${failed[@]}"; do
+		printf '\n==> %s, what failed\n' "$log"
+		grep -E -B 20 -- '--- FAIL: |^panic: |DATA RACE' "$logs/$log.log" | tail -n 200 || tail -n 40 "$logs/$log.log"
 	done
 	printf '\n==> make test\n'
 	printf '%s\n' "${summary[@]}" "$(printf '%-16s %5d s' total $SECONDS)"
