@@ -28,8 +28,9 @@ struct netio_nb_cache;
  *
  * Locks: the InQ has none, its producers reserve slots by counting up
  * dlane->inq_tail, which the process cannot write. The OutQ's consumer holds
- * out_lock, softirqs off, and walk_lock for reading inside. Nothing is delivered
- * or freed under either.
+ * out_lock, softirqs off, from the look at entries until their packets are
+ * delivered, which keeps these in order; no lock that delivery takes is held by
+ * who takes it. walk_lock, for reading inside, is not held for delivery.
  */
 struct netio_lane {
 	struct netio_instance *inst;

@@ -343,7 +343,7 @@ static u32 netio_next(struct netio_lane *lane, struct netio_run *run)
 	return 1;
 }
 
-/* --- delivery, without locks ------------------------------------------- */
+/* --- delivery, under out_lock alone ------------------------------------- */
 
 void netio_queued(struct netio_iface *iface, int packets, int bytes)
 {
@@ -470,11 +470,12 @@ static u32 netio_outq_run(struct netio_lane *lane, u32 budget)
 	smp_store_release(&lane->d->outq_head, lane->head); /* (F) */
 	lane->recent += n;
 	read_unlock(&inst->walk_lock);
-	spin_unlock(&lane->out_lock);
 
 	netio_flush_nic(&run.nic, NULL);
 	netio_nb_free(inst, run.freed, run.freed_count);
+	/* Before another processor's run can deliver what comes behind it. */
 	netio_deliver(&run);
+	spin_unlock(&lane->out_lock);
 	rcu_read_unlock();
 	__skb_queue_purge(&run.drop);
 	if (run.drops)

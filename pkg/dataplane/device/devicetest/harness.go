@@ -93,6 +93,7 @@ func Run(t *testing.T, h Harness) {
 		{"ParkedCap", testParkedCap},
 		{"QoS", testQoS},
 		{"WakeUps", testWakeUps},
+		{"Order", testOrder},
 		{"TCP", testTCP},
 		{"Lanes", testLanes},
 		{"TakeOver", testTakeOver},
