@@ -97,7 +97,7 @@ func (o options) countInstructions(ctx context.Context, series vm.Series) ([]mea
 	if err != nil {
 		return nil, err
 	}
-	m, err := o.start(ctx, series, 1, "-plugin", plugin+",profile=on,out="+file)
+	m, err := o.start(ctx, series, 1, "-icount", "shift=0,sleep=off", "-plugin", plugin+",profile=on,out="+file)
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,8 @@
 //
 // Two machines are booted (test/vm), one after the other:
 //
-//	one CPU    instructions, counted exactly by a plugin of QEMU (plugin/count.c)
+//	one CPU    instructions, counted exactly by a plugin of QEMU (plugin/count.c);
+//	           its clock advances by 1 ns with each
 //	two CPUs   rates by the machine's own clock; system calls and context switches
 //	           of the forwarder; bytes of payload copied
 //

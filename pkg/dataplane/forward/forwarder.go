@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -34,7 +35,8 @@ type Options struct {
 	MaxConnections int
 	// Nice is the niceness of the workers' threads, see setpriority(2): what they do
 	// the kernel's own network does before any process gets the CPU. Without
-	// CAP_SYS_NICE a negative one has no effect. 0 leaves it as it is.
+	// CAP_SYS_NICE a negative one has no effect. 0 leaves it as it is. They are
+	// batch threads (SCHED_BATCH) in any case.
 	Nice   int
 	Logger *slog.Logger
 }
@@ -99,7 +101,7 @@ func New(o Options) (*Forwarder, error) {
 			return nil, err
 		}
 		w := newWorker(o.Device, lane, &f.tables, conns, f.Events.Worker(lane), f.Captures.Tap(lane))
-		w.peers, w.nice, w.log = p, o.Nice, f.log
+		w.peers, w.nice, w.polls, w.log = p, o.Nice, runtime.NumCPU() > 1, f.log
 		f.workers = append(f.workers, w)
 	}
 	if p != nil {

@@ -35,7 +35,8 @@ const (
 	// Adaptive polling. Waking up costs some 30 us, so a worker whose vectors
 	// have lately come less than busyGap apart polls for spinBusy before it
 	// sleeps. With longer pauses sleeping costs little time and saves the processor;
-	// spinIdle is for the answer to what has just been forwarded.
+	// spinIdle is for the answer to what has just been forwarded. With one processor
+	// nothing comes while it polls.
 	busyGap  = 100 * time.Microsecond
 	spinBusy = 200 * time.Microsecond
 	spinIdle = 50 * time.Microsecond
@@ -72,6 +73,7 @@ type Worker struct {
 	wantAt   time.Duration // when to ask for nbufs again
 	clock    func() time.Duration
 	nice     int
+	polls    bool // before it sleeps
 	log      *slog.Logger
 
 	ents  [vectorSize]uint32
@@ -113,13 +115,11 @@ type Worker struct {
 }
 
 // Run forwards until ctx is done. It locks its goroutine to a thread, which ends
-// with the goroutine: its niceness is no other's.
+// with the goroutine: its scheduling is no other's.
 func (w *Worker) Run(ctx context.Context) error {
 	runtime.LockOSThread()
-	if w.nice != 0 {
-		if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), w.nice); err != nil {
-			w.log.Warn("the worker runs at the priority of other processes, and is slower under load; give it CAP_SYS_NICE", "lane", w.lane, "nice", w.nice, "error", err)
-		}
+	if err := setScheduling(w.nice); err != nil {
+		w.log.Warn("the worker runs at the priority of other processes, and is slower under load; give it CAP_SYS_NICE", "lane", w.lane, "nice", w.nice, "error", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = w.dev.Wake(w.lane) })
 	defer stop()
@@ -150,9 +150,27 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
+// setScheduling makes the thread a batch thread of a niceness, or 0 of the one that
+// it has (sched(7)). Batch threads do not take the processor from who wakes them: a
+// process that sends several packets has sent all of them when the worker runs.
+func setScheduling(nice int) error {
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_BATCH, Nice: int32(nice)}
+	if nice == 0 {
+		attr.Flags = unix.SCHED_FLAG_KEEP_PARAMS
+	}
+	err := unix.SchedSetAttr(0, &attr, 0)
+	if err != nil && nice != 0 {
+		err = errors.Join(err, setScheduling(0))
+	}
+	return err
+}
+
 // spin is how long to poll after the last packet.
 func (w *Worker) spin() time.Duration {
-	if w.gap < busyGap {
+	switch {
+	case !w.polls:
+		return 0
+	case w.gap < busyGap:
 		return spinBusy
 	}
 	return spinIdle

@@ -9,12 +9,18 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"netio.dev/netio/pkg/dataplane/abi"
 	"netio.dev/netio/pkg/dataplane/device"
 )
+
+// napTime is how long a wait may keep a processor from Go's scheduler. It would
+// give the processor away and look for another one afterwards, which costs more than
+// a packet. What it wants meanwhile it says by a signal, which ends the call.
+const napTime = time.Millisecond
 
 // lane is the process's side of one lane. Its descriptors stay open, and the
 // area mapped, while one of the locks is held.
@@ -108,24 +114,43 @@ func (l *lane) ready() bool {
 // sleep waits in ppoll for at most dur, or without limit if dur < 0. It returns
 // what poll says of the device, and takes a wake-up.
 func (l *lane) sleep(dur time.Duration) (revents int16, err error) {
-	l.calls.Add(1)
 	l.poll = [2]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}, {Fd: int32(l.wakefd), Events: unix.POLLIN}}
-	var timeout *unix.Timespec
-	if dur >= 0 {
-		l.timeout = unix.NsecToTimespec(int64(dur))
-		timeout = &l.timeout
+	nap := dur
+	if dur < 0 || dur > napTime {
+		nap = napTime
 	}
-	switch _, err := unix.Ppoll(l.poll[:], timeout, nil); {
-	case errors.Is(err, unix.EINTR):
+	n, errno := l.ppoll(unix.RawSyscall6, nap)
+	if n == 0 && errno == 0 && nap != dur {
+		if dur > 0 {
+			dur -= nap
+		}
+		_, errno = l.ppoll(unix.Syscall6, dur)
+	}
+	switch errno {
+	case 0:
+	case unix.EINTR:
 		return 0, nil
-	case err != nil:
-		return 0, fmt.Errorf("wait for packets: %w", err)
+	default:
+		return 0, fmt.Errorf("wait for packets: %w", errno)
 	}
 	if l.poll[1].Revents != 0 {
 		var buf [8]byte
 		unix.Read(l.wakefd, buf[:])
 	}
 	return l.poll[0].Revents, nil
+}
+
+type syscall6 func(trap, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2 uintptr, errno unix.Errno)
+
+func (l *lane) ppoll(call syscall6, dur time.Duration) (int, unix.Errno) {
+	l.calls.Add(1)
+	var timeout *unix.Timespec
+	if dur >= 0 {
+		l.timeout = unix.NsecToTimespec(int64(dur))
+		timeout = &l.timeout
+	}
+	n, _, errno := call(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&l.poll[0])), uintptr(len(l.poll)), uintptr(unsafe.Pointer(timeout)), 0, 0, 0)
+	return int(n), errno
 }
 
 // Kick implements device.Device.

@@ -67,6 +67,7 @@ type lane struct {
 	epfd      int
 	wakefd    int
 	epev      [64]unix.EpollEvent
+	timeout   unix.Timespec // of epoll
 
 	nbufs pool
 	slots pool

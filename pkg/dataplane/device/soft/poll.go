@@ -195,29 +195,49 @@ const blockedSleep = time.Millisecond
 
 // sleep waits in epoll for at most dur, or without limit if dur < 0.
 func (l *lane) sleep(dur time.Duration) (int, error) {
-	l.calls++
-	var ts *unix.Timespec
-	if dur >= 0 {
-		t := unix.NsecToTimespec(int64(dur))
-		ts = &t
+	nap := dur
+	if dur < 0 || dur > napTime {
+		nap = napTime
 	}
-	n, _, errno := syscall.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(l.epfd),
-		uintptr(unsafe.Pointer(&l.epev[0])), uintptr(len(l.epev)), uintptr(unsafe.Pointer(ts)), 0, 0)
+	n, errno := l.epoll(syscall.RawSyscall6, nap)
+	if n == 0 && errno == 0 && nap != dur {
+		if dur > 0 {
+			dur -= nap
+		}
+		n, errno = l.epoll(syscall.Syscall6, dur)
+	}
+	switch errno {
+	case 0:
+		return n, nil
+	case syscall.EINTR:
+		return 0, nil
+	}
+	return 0, fmt.Errorf("wait for packets: %w", errno)
+}
+
+// napTime is how long a wait may keep a processor from Go's scheduler. It would
+// give the processor away and look for another one afterwards, which costs more than
+// a packet. What it wants meanwhile it says by a signal, which ends the call.
+const napTime = time.Millisecond
+
+type syscall6 func(trap, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2 uintptr, errno syscall.Errno)
+
+func (l *lane) epoll(call syscall6, dur time.Duration) (int, syscall.Errno) {
+	l.calls++
+	var timeout *unix.Timespec
+	if dur >= 0 {
+		l.timeout = unix.NsecToTimespec(int64(dur))
+		timeout = &l.timeout
+	}
+	n, _, errno := call(unix.SYS_EPOLL_PWAIT2, uintptr(l.epfd), uintptr(unsafe.Pointer(&l.epev[0])), uintptr(len(l.epev)), uintptr(unsafe.Pointer(timeout)), 0, 0)
 	if errno == syscall.ENOSYS { // before Linux 5.11
 		ms := -1
 		if dur >= 0 {
 			ms = int((dur + time.Millisecond - 1) / time.Millisecond)
 		}
-		n, _, errno = syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd),
-			uintptr(unsafe.Pointer(&l.epev[0])), uintptr(len(l.epev)), uintptr(ms), 0, 0)
+		n, _, errno = call(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(unsafe.Pointer(&l.epev[0])), uintptr(len(l.epev)), uintptr(ms), 0, 0)
 	}
-	switch errno {
-	case 0:
-		return int(n), nil
-	case syscall.EINTR:
-		return 0, nil
-	}
-	return 0, fmt.Errorf("wait for packets: %w", errno)
+	return int(n), errno
 }
 
 // wake makes the lane's eventfd readable.
