@@ -105,6 +105,14 @@ const (
 	PortFlagWhole = 0x1
 )
 
+// Operations of STEER.
+const (
+	SteerReplace = 0
+	SteerAdd     = 1
+	SteerRemove  = 2
+	SteerMax     = 4096 // prefixes of one port
+)
+
 // Nbuf is struct netio_nbuf, the housekeeping part of an nbuf.
 type Nbuf struct {
 	IPort      uint32

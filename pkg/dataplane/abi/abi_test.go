@@ -43,11 +43,12 @@ var constants = map[string]uint64{
 	"NETIO_F_QOS": FeatQoS, "NETIO_F_WHOLE": FeatWhole, "NETIO_F_SELF_SERVICE": FeatSelfService,
 	"NETIO_PORT_S_PRESENT": PortPresent, "NETIO_PORT_S_UP": PortUp,
 	"NETIO_PORT_S_CONGESTED": PortCongested, "NETIO_PORT_S_NIC": PortNIC, "NETIO_PORT_F_WHOLE": PortFlagWhole,
+	"NETIO_STEER_REPLACE": SteerReplace, "NETIO_STEER_ADD": SteerAdd, "NETIO_STEER_REMOVE": SteerRemove, "NETIO_STEER_MAX": SteerMax,
 }
 
 // kernelOnly are constants of the kernel device's ioctls and netlink, which
 // only its Go package uses.
-var kernelOnly = regexp.MustCompile(`^NETIO_(ATTACH_|IOC_|LABEL_MAX|KNET_KIND|STEER_|TOGGLE)`)
+var kernelOnly = regexp.MustCompile(`^NETIO_(ATTACH_|IOC_|LABEL_MAX|KNET_KIND|TOGGLE)`)
 
 var structs = map[string]reflect.Type{
 	"netio_nbuf":  reflect.TypeFor[Nbuf](),

@@ -66,6 +66,9 @@ type PortInfo struct {
 	// Up tells whether the interface is administratively up and its network
 	// namespace alive.
 	Up bool
+	// NIC tells that it was made by NICs.AddNIC. IfName and MTU are the interface's
+	// present ones then.
+	NIC bool
 }
 
 // PortUpdate changes a port; nil leaves a value as it is.
@@ -101,7 +104,7 @@ type Device interface {
 	// has no address. It fails whole: after an error nothing is left.
 	AddPort(PortConfig) (PortInfo, error)
 
-	// RemovePort deletes the knet. Packets on their way to it are dropped,
+	// RemovePort deletes the knet, or ends a NIC's time as a port. Packets on their way to it are dropped,
 	// packets from it that the process holds stay valid. nil if the network
 	// namespace took the interface with it; ErrNoPort if it was never there.
 	RemovePort(PortID) error

@@ -98,6 +98,12 @@ func Run(t *testing.T, h Harness) {
 		{"Lanes", testLanes},
 		{"TakeOver", testTakeOver},
 		{"OwnerDeath", testOwnerDeath},
+		{"NIC", testNIC},
+		{"Steer", testSteer},
+		{"NICErrors", testNICErrors},
+		{"NICTakeOver", testNICTakeOver},
+		{"NICRemoved", testNICRemoved},
+		{"NICEnds", testNICEnds},
 		{"Garbage", testGarbage},
 		{"Scribble", testScribble},
 	} {

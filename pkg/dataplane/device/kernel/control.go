@@ -5,6 +5,7 @@ package kernel
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"unsafe"
 
 	"github.com/vishvananda/netlink"
@@ -22,6 +23,12 @@ type control interface {
 	// delPort deletes a port's interface. ENOENT: no such port.
 	delPort(port uint32) error
 	addLink(link) error
+	// findLink finds an interface of the instance's network namespace by its name,
+	// or without one by its index. ENODEV: there is none.
+	findLink(name string, index int) (netlink.Link, error)
+	// addNIC makes an interface a port, whose number it returns.
+	addNIC(addNIC) (uint32, error)
+	steer(port, op uint32, prefixes []prefix) error
 	// renameLink renames the interface with an index in a network namespace.
 	renameLink(ns *os.File, index int, name string) error
 	// destroy ends the instance. EBUSY: it has ports.
@@ -72,10 +79,43 @@ func (k *kernelControl) delPort(port uint32) error {
 func (k *kernelControl) destroy() error { return ioctl(k.fd, iocDestroy, 0) }
 
 func (k *kernelControl) addLink(l link) error {
-	req := l.request()
+	_, err := k.request(l.request())
+	return err
+}
+
+func (k *kernelControl) request(req *nl.NetlinkRequest) ([][]byte, error) {
 	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Seq: k.seq, Socket: k.sock}}
 	k.seq++
-	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return req.Execute(unix.NETLINK_ROUTE, 0)
+}
+
+func (k *kernelControl) findLink(name string, index int) (netlink.Link, error) {
+	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(index)
+	req.AddData(msg)
+	if name != "" {
+		req.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))
+	}
+	msgs, err := k.request(req)
+	if err != nil {
+		return nil, err
+	}
+	if len(msgs) != 1 {
+		return nil, unix.ENODEV
+	}
+	return netlink.LinkDeserialize(nil, msgs[0])
+}
+
+func (k *kernelControl) addNIC(a addNIC) (uint32, error) {
+	err := ioctlPtr(k.fd, iocAddNIC, unsafe.Pointer(&a))
+	return a.Port, err
+}
+
+func (k *kernelControl) steer(port, op uint32, prefixes []prefix) error {
+	s := steerNIC{Port: port, Op: op, Count: uint32(len(prefixes)), Prefixes: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(prefixes))))}
+	err := ioctlPtr(k.fd, iocSteer, unsafe.Pointer(&s))
+	runtime.KeepAlive(prefixes)
 	return err
 }
 

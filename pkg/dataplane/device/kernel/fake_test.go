@@ -3,11 +3,14 @@
 package kernel
 
 import (
+	"cmp"
 	"os"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"unsafe"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"netio.dev/netio/pkg/dataplane/abi"
@@ -28,7 +31,9 @@ type fakeKernel struct {
 	// which kernels before 6.15 refuse for any other too.
 	taken     map[string]bool
 	inNS      map[string]bool // names in the pods' namespace
-	lost      bool            // another process owns the instance
+	nics      []netlink.Link  // of the instance's namespace
+	steered   map[uint32][]prefix
+	lost      bool // another process owns the instance
 	destroyed bool
 	closed    bool
 }
@@ -48,7 +53,7 @@ func newFakeKernel(t testing.TB, lanes, portMax uint32) *fakeKernel {
 	}
 	return &fakeKernel{
 		fd: fd, hdr: hdr, area: area, ports: map[uint32]*getPort{}, portMax: portMax, inTurn: true,
-		taken: map[string]bool{}, inNS: map[string]bool{},
+		taken: map[string]bool{}, inNS: map[string]bool{}, steered: map[uint32][]prefix{},
 	}
 }
 
@@ -62,6 +67,7 @@ func (k *fakeKernel) tell(port uint32) {
 	atomic.StoreUint32(&sh.Flags, p.Flags)
 	atomic.StoreUint32(&sh.NbufQuota, p.NbufQuota)
 	atomic.StoreUint32(&sh.Generation, p.Generation)
+	atomic.StoreUint32(&sh.MTU, p.MTU)
 	atomic.StoreUint32(&sh.State, p.State)
 }
 
@@ -113,6 +119,23 @@ func (k *fakeKernel) delPort(port uint32) error {
 	return nil
 }
 
+// number is that of a new port, 0: all are in use.
+func (k *fakeKernel) number() uint32 {
+	id := uint32(0)
+	for i := range k.portMax - 1 {
+		id = 1 + i
+		if k.inTurn {
+			id = 1 + (k.last+i)%(k.portMax-1)
+		}
+		if k.ports[id] == nil {
+			k.last = id
+			k.gen++
+			return id
+		}
+	}
+	return 0
+}
+
 func (k *fakeKernel) addLink(l link) error {
 	if l.name == "" {
 		l.name = "knet0"
@@ -122,21 +145,10 @@ func (k *fakeKernel) addLink(l link) error {
 	if k.inNS[l.name] {
 		return unix.EEXIST
 	}
-	id := uint32(0)
-	for i := range k.portMax - 1 {
-		id = 1 + i
-		if k.inTurn {
-			id = 1 + (k.last+i)%(k.portMax-1)
-		}
-		if k.ports[id] == nil {
-			break
-		}
-	}
-	if k.ports[id] != nil {
+	id := k.number()
+	if id == 0 {
 		return unix.ENOSPC
 	}
-	k.last = id
-	k.gen++
 	k.inNS[l.name] = true
 	p := &getPort{Port: id, IfIndex: 100 + id, State: abi.PortPresent, NbufQuota: 1000, MTU: uint32(l.mtu), Generation: k.gen}
 	if l.quota != 0 {
@@ -149,6 +161,74 @@ func (k *fakeKernel) addLink(l link) error {
 	copy(p.Label[:], l.label)
 	k.ports[id] = p
 	k.tell(id)
+	return nil
+}
+
+// findLink knows the names of nics, whose index is their place.
+func (k *fakeKernel) findLink(name string, index int) (netlink.Link, error) {
+	for i, link := range k.nics {
+		if link.Attrs().Name == name || name == "" && i+1 == index {
+			link.Attrs().Index = i + 1
+			return link, nil
+		}
+	}
+	return nil, unix.ENODEV
+}
+
+func (k *fakeKernel) addNIC(a addNIC) (uint32, error) {
+	link := k.nics[a.IfIndex-1]
+	switch {
+	case k.lost:
+		return 0, unix.EOWNERDEAD
+	case link.Type() == "loopback":
+		return 0, unix.EINVAL
+	case link.Attrs().MasterIndex != 0:
+		return 0, unix.EBUSY
+	}
+	for _, p := range k.ports {
+		if p.State&abi.PortNIC != 0 && p.IfIndex == a.IfIndex {
+			return 0, unix.EBUSY
+		}
+	}
+	id := k.number()
+	if id == 0 {
+		return 0, unix.ENOSPC
+	}
+	p := &getPort{
+		Port: id, IfIndex: a.IfIndex, State: abi.PortPresent | abi.PortNIC, Flags: a.Flags, NbufQuota: cmp.Or(a.NbufQuota, 1000),
+		MTU: uint32(link.Attrs().MTU), Generation: k.gen, Label: a.Label,
+	}
+	copy(p.IfName[:], link.Attrs().Name)
+	k.ports[id] = p
+	k.tell(id)
+	return id, nil
+}
+
+func (k *fakeKernel) steer(port, op uint32, prefixes []prefix) error {
+	switch {
+	case k.lost:
+		return unix.EOWNERDEAD
+	case k.ports[port] == nil:
+		return unix.ENOENT
+	}
+	var next []prefix
+	if op != abi.SteerReplace {
+		next = slices.Clone(k.steered[port])
+	}
+	for _, p := range prefixes {
+		i := slices.Index(next, p)
+		switch {
+		case op == abi.SteerRemove && i < 0:
+			return unix.ENOENT
+		case op == abi.SteerRemove:
+			next = slices.Delete(next, i, i+1)
+		case i >= 0:
+			return unix.EEXIST
+		default:
+			next = append(next, p)
+		}
+	}
+	k.steered[port] = next
 	return nil
 }
 

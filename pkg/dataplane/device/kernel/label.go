@@ -60,8 +60,12 @@ func portInfo(p *getPort) device.PortInfo {
 	if !ok {
 		c.MTU = int(p.MTU)
 	}
+	nic := p.State&abi.PortNIC != 0
+	if nic { // nobody made it: it is what it is now
+		c.IfName, c.MTU = ifname, int(p.MTU)
+	}
 	c.Quota, c.Whole = int(p.NbufQuota), p.Flags&abi.PortFlagWhole != 0
 	return device.PortInfo{
-		ID: device.PortID(p.Port), PortConfig: c, IfIndex: int(p.IfIndex), Up: p.State&abi.PortUp != 0,
+		ID: device.PortID(p.Port), PortConfig: c, IfIndex: int(p.IfIndex), Up: p.State&abi.PortUp != 0, NIC: nic,
 	}
 }

@@ -82,6 +82,9 @@ func (d *Device) refresh() error {
 			k.info.Up = state&abi.PortUp != 0
 			k.info.Quota = int(atomic.LoadUint32(&sh.NbufQuota))
 			k.info.Whole = atomic.LoadUint32(&sh.Flags)&abi.PortFlagWhole != 0
+			if k.info.NIC {
+				k.info.MTU = int(atomic.LoadUint32(&sh.MTU))
+			}
 			d.ports.known[device.PortID(id)] = k
 			continue
 		}

@@ -56,6 +56,32 @@ type getPort struct {
 	Label      [labelMax]byte
 }
 
+// addNIC is struct netio_add_nic.
+type addNIC struct {
+	Port      uint32
+	IfIndex   uint32
+	Flags     uint32
+	NbufQuota uint32
+	Label     [labelMax]byte
+}
+
+// prefix is struct netio_prefix.
+type prefix struct {
+	Addr     [16]byte
+	Family   uint8
+	Len      uint8
+	Reserved uint16
+}
+
+// steerNIC is struct netio_steer_nic.
+type steerNIC struct {
+	Port     uint32
+	Op       uint32
+	Count    uint32
+	Reserved uint32
+	Prefixes uint64
+}
+
 // Numbers of ioctls, as include/uapi/asm-generic/ioctl.h makes them.
 const (
 	iocNone, iocWrite, iocRead = 0, 1, 2
@@ -67,6 +93,8 @@ const (
 	iocSelectLane = iocNone<<30 | 'n'<<8 | 0xa4 // argument: lane
 	iocGetPort    = (iocRead|iocWrite)<<30 | uint32(unsafe.Sizeof(getPort{}))<<16 | 'n'<<8 | 0xa5
 	iocDelPort    = iocNone<<30 | 'n'<<8 | 0xa6 // argument: port
+	iocAddNIC     = (iocRead|iocWrite)<<30 | uint32(unsafe.Sizeof(addNIC{}))<<16 | 'n'<<8 | 0xa7
+	iocSteer      = iocWrite<<30 | uint32(unsafe.Sizeof(steerNIC{}))<<16 | 'n'<<8 | 0xa8
 )
 
 // knetKind is NETIO_KNET_KIND, the kind of rtnetlink links, and also how the

@@ -31,6 +31,7 @@ func TestHeader(t *testing.T) {
 		{"NETIO_IOC_ATTACH", uint64(iocAttach)}, {"NETIO_IOC_KICK", uint64(iocKick)}, {"NETIO_IOC_SET_PORT", uint64(iocSetPort)},
 		{"NETIO_IOC_DESTROY", uint64(iocDestroy)}, {"NETIO_IOC_SELECT_LANE", uint64(iocSelectLane)},
 		{"NETIO_IOC_GET_PORT", uint64(iocGetPort)}, {"NETIO_IOC_DEL_PORT", uint64(iocDelPort)},
+		{"NETIO_IOC_ADD_NIC", uint64(iocAddNIC)}, {"NETIO_IOC_STEER", uint64(iocSteer)},
 		{"IFLA_KNET_INSTANCE", knetInstance}, {"IFLA_KNET_QUOTA", knetQuota}, {"IFLA_KNET_FLAGS", knetFlags}, {"IFLA_KNET_LABEL", knetLabel},
 	} {
 		fmt.Fprintf(&prog, "printf(\"%s %%llu\\n\", (unsigned long long)%s);\n", c.name, c.name)
@@ -42,6 +43,8 @@ func TestHeader(t *testing.T) {
 		"netio_attach":   reflect.TypeFor[attach](),
 		"netio_set_port": reflect.TypeFor[setPort](),
 		"netio_get_port": reflect.TypeFor[getPort](),
+		"netio_add_nic":  reflect.TypeFor[addNIC](), "netio_prefix": reflect.TypeFor[prefix](),
+		"netio_steer_nic": reflect.TypeFor[steerNIC](),
 	} {
 		fmt.Fprintf(&prog, "printf(\"%s %%zu\\n\", sizeof(struct %s));\n", name, name)
 		fmt.Fprintf(&want, "%s %d\n", name, typ.Size())
@@ -77,4 +80,5 @@ var fields = map[string]string{
 	"PortMax": "port_max", "ParkedMax": "parked_max", "AreaSize": "area_size", "Epoch": "epoch",
 	"Port": "port", "NbufQuota": "nbuf_quota", "MarkBytes": "mark_bytes", "IfIndex": "ifindex", "State": "state",
 	"MTU": "mtu", "Generation": "generation", "IfName": "ifname", "Label": "label",
+	"Addr": "addr", "Family": "family", "Len": "len", "Reserved": "reserved", "Op": "op", "Count": "count", "Prefixes": "prefixes",
 }
