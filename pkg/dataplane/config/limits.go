@@ -14,7 +14,8 @@ const (
 	MaxNameLength       = 512 // bytes
 	MaxPortAddresses    = 256 // per port
 	MaxPortPolicies     = 1024
-	MaxTags             = 64 // per port
+	MaxPortSteer        = 4096 // what a device takes of one port
+	MaxTags             = 64   // per port
 	MaxTagLength        = 1024
 	MaxRules            = 10_000 // per policy and direction
 	MaxRulePeers        = 1024

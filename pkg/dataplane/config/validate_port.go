@@ -3,6 +3,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -173,8 +174,13 @@ func (v *validator) port(i int, p *dataplanev1.Port) {
 		if len(p.GetPolicies()) > 0 {
 			v.errors.add(field("policies"), "policies apply to pods and this is the host's port; leave them out")
 		}
+	case dataplanev1.Port_UPLINK:
+		v.uplink(i, p)
 	default:
-		v.errors.add(field("kind"), "%d is not a kind of port; expected POD (%d) or HOST (%d)", p.GetKind(), dataplanev1.Port_POD, dataplanev1.Port_HOST)
+		v.errors.add(field("kind"), "%d is not a kind of port; expected POD (%d), HOST (%d) or UPLINK (%d)", p.GetKind(), dataplanev1.Port_POD, dataplanev1.Port_HOST, dataplanev1.Port_UPLINK)
+	}
+	if len(p.GetSteer()) > 0 && p.GetKind() != dataplanev1.Port_UPLINK {
+		v.errors.add(field("steer"), "only an UPLINK is steered, all packets from a knet are the forwarder's; leave it out")
 	}
 	if why := badInterfaceName(p.GetIfname()); why != "" {
 		v.errors.add(field("ifname"), "%s %s", quote(p.GetIfname()), why)
@@ -213,6 +219,44 @@ func (v *validator) port(i int, p *dataplanev1.Port) {
 			v.errors.add(field("tags"), "value of %s is not UTF-8 of at most %d bytes", quote(k), MaxTagLength)
 		}
 	}
+}
+
+// uplink checks what concerns a NIC.
+func (v *validator) uplink(i int, p *dataplanev1.Port) {
+	field := func(name string) string { return place("ports[%d].%s", i, name) }
+	if len(p.GetPolicies()) > 0 {
+		v.errors.add(field("policies"), "policies apply to pods and this is an uplink; leave them out")
+	}
+	if len(p.GetAddresses()) > 0 {
+		v.errors.add(field("addresses"), "an uplink has no addresses; name what it receives in steer, and what is behind it in routes")
+	}
+	if p.GetNetns() != "" {
+		v.errors.add(field("netns"), "an uplink is in the forwarder's own network namespace; leave it out")
+	}
+	if v.tooMany(func() string { return field("steer") }, len(p.GetSteer()), MaxPortSteer) {
+		return
+	}
+	seen := make(map[netip.Prefix]int, len(p.GetSteer()))
+	for j, s := range p.GetSteer() {
+		prefix, why := parsePrefix(s)
+		if why == "" && !steerable(prefix) {
+			why = "is multicast, broadcast, loopback or link-local, which the host receives always; leave it out"
+		}
+		if first, ok := seen[prefix]; ok && why == "" {
+			why = fmt.Sprintf("is at steer[%d] already; name it once", first)
+		}
+		if why != "" {
+			v.errors.add(place("ports[%d].steer[%d]", i, j), "%s %s", quote(s), why)
+			continue
+		}
+		seen[prefix] = j
+	}
+}
+
+// steerable tells whether a device can give packets to the prefix to a port.
+func steerable(p netip.Prefix) bool {
+	a := p.Addr()
+	return p.Bits() == 0 || !a.IsMulticast() && !a.IsLoopback() && !a.IsLinkLocalUnicast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
 func hasIPv6(addresses []string) bool {

@@ -19,14 +19,23 @@ import (
 func TestValidateAcceptsGoodSnapshots(t *testing.T) {
 	gateway, own := town(), town()
 	gateway.Ports[2].Addresses = []string{"169.254.0.1", "fe80::1"}
+	wired := town()
+	uplink(wired, "10.0.0.0/24", "192.0.2.7", "fd00::/64", "0.0.0.0/0", "::/0")
 	own.Routes[2] = &dataplanev1.Route{Prefix: "10.0.0.1/32"} // the port's address wins
 	for name, s := range map[string]*dataplanev1.Snapshot{
-		"town": town(), "empty": {}, "none": nil, "the host as gateway": gateway, "a route to an address": own,
+		"town": town(), "empty": {}, "none": nil, "the host as gateway": gateway, "a route to an address": own, "an uplink": wired,
 	} {
 		if err := Validate(s); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// uplink adds a NIC, which is Ports[3] of the town.
+func uplink(s *dataplanev1.Snapshot, steer ...string) *dataplanev1.Port {
+	p := &dataplanev1.Port{Name: "wire", Kind: dataplanev1.Port_UPLINK, Ifname: "eth1", Steer: steer}
+	s.Ports = append(s.Ports, p)
+	return p
 }
 
 func TestValidateNamesEveryViolation(t *testing.T) {
@@ -96,6 +105,20 @@ func TestValidateNamesEveryViolation(t *testing.T) {
 			}
 		}, "ports[1].addresses", "at most 256"},
 		{func(s snapshot) { unknown(s.Ports[1]) }, "ports[1]", "upgrade"},
+		{func(s snapshot) { s.Ports[1].Steer = []string{"10.0.0.0/8"} }, "ports[1].steer", "only an UPLINK"},
+		{func(s snapshot) { uplink(s).Policies = []string{"p"} }, "ports[3].policies", "this is an uplink"},
+		{func(s snapshot) { uplink(s).Addresses = []string{"192.0.2.11"} }, "ports[3].addresses", "in steer"},
+		{func(s snapshot) { uplink(s).Netns = "/run/netns/x" }, "ports[3].netns", "forwarder's own"},
+		{func(s snapshot) { uplink(s, "10.0.0.1/8") }, "ports[3].steer[0]", "did you mean 10.0.0.0/8"},
+		{func(s snapshot) { uplink(s, "somewhere") }, "ports[3].steer[0]", "not a prefix"},
+		{func(s snapshot) { uplink(s, "10.0.0.0/8", "224.0.0.0/4") }, "ports[3].steer[1]", "multicast"},
+		{func(s snapshot) { uplink(s, "255.255.255.255") }, "ports[3].steer[0]", "broadcast"},
+		{func(s snapshot) { uplink(s, "127.0.0.0/8") }, "ports[3].steer[0]", "loopback"},
+		{func(s snapshot) { uplink(s, "fe80::/64") }, "ports[3].steer[0]", "link-local"},
+		{func(s snapshot) { uplink(s, "10.0.0.1", "::/0", "10.0.0.1/32") }, "ports[3].steer[2]", "steer[0] already"},
+		{func(s snapshot) { uplink(s, make([]string, MaxPortSteer+1)...) }, "ports[3].steer", "at most 4096"},
+		{func(s snapshot) { uplink(s).Ifname = "" }, "ports[3].ifname", "1 to 15"},
+		{func(s snapshot) { uplink(s).Ifname = s.Ports[2].Ifname }, "ports[3].ifname", "interface of ports[2]"},
 		// routes
 		{func(s snapshot) { s.Routes[0].Prefix = "10.0.0.1/8" }, "routes[0].prefix", "did you mean 10.0.0.0/8"},
 		{func(s snapshot) { s.Routes[0].Prefix = "default" }, "routes[0].prefix", "not a prefix"},

@@ -28,6 +28,10 @@ func (f *Forwarder) Apply(ctx context.Context, s *dataplanev1.Snapshot, named ma
 		return nil, err
 	}
 	f.setQuotas(s, failed)
+	f.gen++
+	f.store(config.Build(s, f.ids, f.tables.Load(), f.gen))
+	f.snap = s
+	f.steer(s, failed)
 	f.failed = failed
 	if len(failed) > 0 {
 		select {
@@ -35,9 +39,6 @@ func (f *Forwarder) Apply(ctx context.Context, s *dataplanev1.Snapshot, named ma
 		default:
 		}
 	}
-	f.gen++
-	f.store(config.Build(s, f.ids, f.tables.Load(), f.gen))
-	f.snap = s
 	// Once every worker has turned its loop nobody sends to what is removed next.
 	if f.started.Load() {
 		if err := f.each(ctx, func(*Worker) {}); err != nil && !errors.Is(err, errStopped) {
@@ -54,14 +55,10 @@ func (f *Forwarder) Apply(ctx context.Context, s *dataplanev1.Snapshot, named ma
 func (f *Forwarder) makePorts(s *dataplanev1.Snapshot, named map[string]bool) (made []string, failed map[string]error, err error) {
 	failed = map[string]error{}
 	for _, p := range s.Ports {
-		c := device.PortConfig{
-			Name: p.Name, IfName: p.Ifname, NetNS: p.Netns,
-			MTU: int(cmp.Or(p.Mtu, 1500)), Quota: int(p.NbufQuota),
-		}
 		if kept, ok := f.kept[p.Name]; ok {
 			delete(f.kept, p.Name)
-			if kept.IfName != c.IfName || kept.NetNS != c.NetNS || cmp.Or(kept.MTU, 1500) != c.MTU {
-				f.log.Info("replace port", "port", p.Name, "had", kept, "wanted", c)
+			if !isPort(kept, p) {
+				f.log.Info("replace port", "port", p.Name, "had", kept, "wanted", p)
 				if !f.removePort(p.Name) {
 					failed[p.Name] = errNotReplaced
 				}
@@ -70,7 +67,7 @@ func (f *Forwarder) makePorts(s *dataplanev1.Snapshot, named map[string]bool) (m
 		if _, ok := f.ids[p.Name]; ok {
 			continue
 		}
-		info, err := f.dev.AddPort(c)
+		info, err := f.makePort(p)
 		switch {
 		case err == nil:
 			f.ids[p.Name] = uint32(info.ID)
@@ -88,6 +85,14 @@ func (f *Forwarder) makePorts(s *dataplanev1.Snapshot, named map[string]bool) (m
 		}
 	}
 	return made, failed, nil
+}
+
+// isPort tells whether a port that the device kept is the one that p means.
+func isPort(kept device.PortInfo, p *dataplanev1.Port) bool {
+	if uplink := p.Kind == dataplanev1.Port_UPLINK; uplink || kept.NIC {
+		return uplink && kept.NIC && kept.IfName == p.Ifname
+	}
+	return kept.IfName == p.Ifname && kept.NetNS == p.Netns && cmp.Or(kept.MTU, defaultMTU) == int(cmp.Or(p.Mtu, defaultMTU))
 }
 
 // setQuotas passes on quotas that have changed. 0, the device's default, leaves
@@ -131,6 +136,7 @@ func (f *Forwarder) removePort(name string) bool {
 		return false
 	}
 	delete(f.ids, name)
+	delete(f.steered, name)
 	f.Captures.PortGone(id)
 	for _, w := range f.workers {
 		// Counters and connections of a number's next port begin at zero.

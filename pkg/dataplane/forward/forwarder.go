@@ -61,7 +61,10 @@ type Forwarder struct {
 	ids     map[string]uint32 // ports by name, as the device numbered them
 	// kept are the ports that the device had before this process, until a
 	// configuration says whether they are the ones that it means.
-	kept map[string]device.PortConfig
+	kept map[string]device.PortInfo
+	// steered is what the device receives by uplinks, as far as this process has
+	// said it.
+	steered map[string][]string
 	// failed are the ports of snap that could not be made or set, and why.
 	failed  map[string]error
 	unmade  chan struct{} // there are more of them
@@ -71,7 +74,7 @@ type Forwarder struct {
 // New makes a forwarder without a configuration: it forwards nothing until
 // Apply. Ports that the device kept from an earlier process are known to it.
 func New(o Options) (*Forwarder, error) {
-	f := &Forwarder{dev: o.Device, log: o.Logger, ids: map[string]uint32{}, kept: map[string]device.PortConfig{}, snap: &dataplanev1.Snapshot{}, unmade: make(chan struct{}, 1)}
+	f := &Forwarder{dev: o.Device, log: o.Logger, ids: map[string]uint32{}, kept: map[string]device.PortInfo{}, steered: map[string][]string{}, snap: &dataplanev1.Snapshot{}, unmade: make(chan struct{}, 1)}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
 	}
@@ -81,7 +84,7 @@ func New(o Options) (*Forwarder, error) {
 	}
 	for _, p := range ports {
 		f.ids[p.Name] = uint32(p.ID)
-		f.kept[p.Name] = p.PortConfig
+		f.kept[p.Name] = p
 	}
 	f.store(config.Build(f.snap, f.ids, nil, 0))
 

@@ -38,8 +38,9 @@ func (f *Forwarder) repair(ctx context.Context) {
 func (f *Forwarder) tryAgain() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	lost := f.loseUplinks()
 	before := f.failed
-	if !slices.ContainsFunc(slices.Collect(maps.Keys(before)), f.missing) {
+	if len(lost) == 0 && !slices.ContainsFunc(slices.Collect(maps.Keys(before)), f.missing) && !slices.ContainsFunc(f.snap.Ports, f.unsteered) {
 		return
 	}
 	made, failed, _ := f.makePorts(f.snap, nil)
@@ -50,11 +51,12 @@ func (f *Forwarder) tryAgain() {
 			failed[name] = err // of another kind
 		}
 	}
-	f.failed = failed
-	if len(made) > 0 {
+	if len(made)+len(lost) > 0 {
 		f.gen++
 		f.store(config.Build(f.snap, f.ids, f.tables.Load(), f.gen))
 	}
+	f.steer(f.snap, failed)
+	f.failed = failed
 }
 
 // missing tells whether the device does not have a port.

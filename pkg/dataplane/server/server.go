@@ -99,6 +99,9 @@ func (s *Server) Apply(ctx context.Context, req *dataplanev1.ApplyRequest) (*dat
 	if err != nil {
 		return nil, config.Status(err)
 	}
+	if err := s.checkUplinks(next); err != nil {
+		return nil, status.Error(codes.FailedPrecondition, err.Error())
+	}
 	// A client that goes away must not leave the change half-made.
 	ports, err := s.Forwarder.Apply(context.WithoutCancel(ctx), next, named)
 	if err != nil {
@@ -143,7 +146,28 @@ func mistake(field, description string) error {
 	return &config.ValidationError{Violations: []config.Violation{{Field: field, Description: description}}}
 }
 
-// checkKnets refuses to change what a knet is made with: that would be another
+// checkUplinks refuses uplinks where the device can have none.
+func (s *Server) checkUplinks(next *dataplanev1.Snapshot) error {
+	if _, ok := s.Device.(device.NICs); ok {
+		return nil
+	}
+	for _, p := range next.GetPorts() {
+		if p.GetKind() == dataplanev1.Port_UPLINK {
+			return fmt.Errorf("uplink %s: %w", p.GetName(), device.ErrNoNICs)
+		}
+	}
+	return nil
+}
+
+// portSort is what of a port's kind cannot change.
+func portSort(p *dataplanev1.Port) string {
+	if p.GetKind() == dataplanev1.Port_UPLINK {
+		return "an uplink"
+	}
+	return "a knet"
+}
+
+// checkKnets refuses to change what a port is made with: that would be another
 // interface.
 func checkKnets(base, next *dataplanev1.Snapshot) error {
 	was := make(map[string]*dataplanev1.Port, len(base.GetPorts()))
@@ -160,6 +184,7 @@ func checkKnets(base, next *dataplanev1.Snapshot) error {
 			field    string
 			old, new any
 		}{
+			{"kind", portSort(o), portSort(p)},
 			{"ifname", o.GetIfname(), p.GetIfname()},
 			{"netns", o.GetNetns(), p.GetNetns()},
 			{"mtu", cmp.Or(o.GetMtu(), defaultMTU), cmp.Or(p.GetMtu(), defaultMTU)},

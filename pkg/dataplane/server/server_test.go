@@ -21,6 +21,7 @@ import (
 
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 	"netio.dev/netio/pkg/dataplane/config"
+	"netio.dev/netio/pkg/dataplane/device"
 	"netio.dev/netio/pkg/dataplane/forward/memdev"
 )
 
@@ -350,4 +351,35 @@ func TestSaveFails(t *testing.T) {
 	if err != nil || got.Revision != 2 || len(got.Ports) != 2 {
 		t.Errorf("in force is %v, error %v", got, err)
 	}
+}
+
+// TestUplinks: a NIC is a port of a device that can have one, and stays what it is.
+func TestUplinks(t *testing.T) {
+	b := newBed(t, t.TempDir())
+	next := twoPods(1)
+	next.Ports = append(next.Ports, &dataplanev1.Port{Name: "wire", Kind: dataplanev1.Port_UPLINK, Ifname: "eth0", Steer: []string{"10.0.0.0/24"}})
+	b.s.Device = struct{ device.Device }{b.dev} // as the soft device is
+	_, err := b.config.Apply(b.ctx(), snapshotRequest(next))
+	if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "uplink wire: only the kernel device") {
+		t.Errorf("on a device without NICs: %v", err)
+	}
+	b.s.Device = b.dev
+	b.apply(next)
+	b.inForce(next)
+	delta := func(p *dataplanev1.Port) *dataplanev1.ApplyRequest {
+		return deltaRequest(&dataplanev1.Delta{BaseRevision: 1, Revision: 2, Ports: []*dataplanev1.Port{p}})
+	}
+	b.refused(delta(&dataplanev1.Port{Name: "wire", Kind: dataplanev1.Port_HOST, Ifname: "eth0"}), "ports[3].kind")
+	b.refused(delta(&dataplanev1.Port{Name: "wire", Kind: dataplanev1.Port_UPLINK, Ifname: "eth1"}), "ports[3].ifname")
+	p := &dataplanev1.Port{Name: "wire", Kind: dataplanev1.Port_UPLINK, Ifname: "eth0", Steer: []string{"fd00::/64"}}
+	if _, err := b.config.Apply(b.ctx(), delta(p)); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(b.dev.Steered("wire")); got != "[fd00::/64]" {
+		t.Errorf("%s is steered", got)
+	}
+	if _, err := b.config.Apply(b.ctx(), deltaRequest(&dataplanev1.Delta{BaseRevision: 2, Revision: 3, DeletePorts: []string{"wire"}})); err != nil {
+		t.Fatal(err)
+	}
+	b.inForce(&dataplanev1.Snapshot{Revision: 3, Settings: next.Settings, Ports: next.Ports[:3], Routes: next.Routes})
 }

@@ -85,6 +85,11 @@ const (
 	Port_KIND_UNSPECIFIED Port_Kind = 0
 	Port_POD              Port_Kind = 1 // source addresses are checked, policy applies
 	Port_HOST             Port_Kind = 2 // the host's stack: any source that is not a pod's
+	// A NIC of the forwarder's network namespace: any source that is not a
+	// pod's. It receives what steer names; all else is the host's as before.
+	// What is routed to it goes to the next hop of the host's routes by that
+	// interface. Needs the kernel device.
+	Port_UPLINK Port_Kind = 3
 )
 
 // Enum value maps for Port_Kind.
@@ -93,11 +98,13 @@ var (
 		0: "KIND_UNSPECIFIED",
 		1: "POD",
 		2: "HOST",
+		3: "UPLINK",
 	}
 	Port_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
 		"POD":              1,
 		"HOST":             2,
+		"UPLINK":           3,
 	}
 )
 
@@ -821,15 +828,19 @@ type Port struct {
 	Kind   Port_Kind              `protobuf:"varint,2,opt,name=kind,proto3,enum=netio.dataplane.v1.Port_Kind" json:"kind,omitempty"`
 	Ifname string                 `protobuf:"bytes,3,opt,name=ifname,proto3" json:"ifname,omitempty"`
 	Netns  string                 `protobuf:"bytes,4,opt,name=netns,proto3" json:"netns,omitempty"` // path, "" for the forwarder's own
-	Mtu    uint32                 `protobuf:"varint,5,opt,name=mtu,proto3" json:"mtu,omitempty"`    // 0: 1500
-	// Addresses of the port: routes to it, and what it may send from.
+	Mtu    uint32                 `protobuf:"varint,5,opt,name=mtu,proto3" json:"mtu,omitempty"`    // 0: 1500; of an UPLINK at most the interface's own
+	// Addresses of the port: routes to it, and what it may send from. An UPLINK has
+	// none, but routes.
 	Addresses []string `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// Policies by name; rules are merged by tier, priority, action (deny before
 	// allow) and order. A direction with no policy that covers it is open.
 	Policies  []string `protobuf:"bytes,7,rep,name=policies,proto3" json:"policies,omitempty"`
 	NbufQuota uint32   `protobuf:"varint,8,opt,name=nbuf_quota,json=nbufQuota,proto3" json:"nbuf_quota,omitempty"`
 	// Shown to people, never matched on: "pod", "namespace", ...
-	Tags          map[string]string `protobuf:"bytes,9,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Tags map[string]string `protobuf:"bytes,9,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// UPLINK: destinations, addresses or prefixes, whose packets come to the
+	// forwarder. Multicast, broadcast and link-local ones are the host's always.
+	Steer         []string `protobuf:"bytes,10,rep,name=steer,proto3" json:"steer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -923,6 +934,13 @@ func (x *Port) GetNbufQuota() uint32 {
 func (x *Port) GetTags() map[string]string {
 	if x != nil {
 		return x.Tags
+	}
+	return nil
+}
+
+func (x *Port) GetSteer() []string {
+	if x != nil {
+		return x.Steer
 	}
 	return nil
 }
@@ -3137,7 +3155,7 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"udp_stream\x18\x05 \x01(\rR\tudpStream\x12\x12\n" +
 	"\x04icmp\x18\x06 \x01(\rR\x04icmp\x12\x14\n" +
 	"\x05other\x18\a \x01(\rR\x05other\x12\x1a\n" +
-	"\bfragment\x18\b \x01(\rR\bfragment\"\x88\x03\n" +
+	"\bfragment\x18\b \x01(\rR\bfragment\"\xaa\x03\n" +
 	"\x04Port\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1d.netio.dataplane.v1.Port.KindR\x04kind\x12\x16\n" +
@@ -3148,14 +3166,18 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"\bpolicies\x18\a \x03(\tR\bpolicies\x12\x1d\n" +
 	"\n" +
 	"nbuf_quota\x18\b \x01(\rR\tnbufQuota\x126\n" +
-	"\x04tags\x18\t \x03(\v2\".netio.dataplane.v1.Port.TagsEntryR\x04tags\x1a7\n" +
+	"\x04tags\x18\t \x03(\v2\".netio.dataplane.v1.Port.TagsEntryR\x04tags\x12\x14\n" +
+	"\x05steer\x18\n" +
+	" \x03(\tR\x05steer\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"/\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\";\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\a\n" +
 	"\x03POD\x10\x01\x12\b\n" +
-	"\x04HOST\x10\x02\"3\n" +
+	"\x04HOST\x10\x02\x12\n" +
+	"\n" +
+	"\x06UPLINK\x10\x03\"3\n" +
 	"\x05Route\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\tR\x04port\"T\n" +

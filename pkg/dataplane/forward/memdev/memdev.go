@@ -11,6 +11,7 @@ package memdev
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -77,9 +78,11 @@ type Device struct {
 	counts Counts
 
 	ports map[string]device.PortInfo
-	next  device.PortID
-	sets  []PortUpdate
-	fail  func(op string, name string) error
+	// steered is what NICs receive.
+	steered map[string][]netip.Prefix
+	next    device.PortID
+	sets    []PortUpdate
+	fail    func(op string, name string) error
 }
 
 // PortUpdate is a call of SetPort.
@@ -129,7 +132,7 @@ func New(tb testing.TB, c Config) *Device {
 	}
 	d := &Device{
 		tb: tb, cfg: c, area: area, lanes: make([]lane, c.Lanes), theirs: make([]bool, c.Nbufs),
-		parked: map[uint32][]byte{}, ports: map[string]device.PortInfo{}, next: 1,
+		parked: map[uint32][]byte{}, ports: map[string]device.PortInfo{}, steered: map[string][]netip.Prefix{}, next: 1,
 	}
 	for i := range d.lanes {
 		dl, pl := area.DLane(i), area.PLane(i)
@@ -543,6 +546,51 @@ func (d *Device) AddPort(c device.PortConfig) (device.PortInfo, error) {
 	return p, nil
 }
 
+// AddNIC implements device.NICs.
+func (d *Device) AddNIC(c device.NICConfig) (device.PortInfo, error) {
+	p, err := d.AddPort(device.PortConfig{Name: c.Name, IfName: c.IfName, MTU: 1500, Quota: c.Quota, Whole: c.Whole})
+	if err != nil {
+		return p, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p.NIC = true
+	atomic.StoreUint32(&d.area.Port(uint32(p.ID)).State, abi.PortPresent|abi.PortUp|abi.PortNIC)
+	d.ports[c.Name] = p
+	return p, nil
+}
+
+// Steer implements device.NICs for SteerReplace.
+func (d *Device) Steer(id device.PortID, op device.SteerOp, prefixes ...netip.Prefix) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, p := range d.ports {
+		if p.ID != id || !p.NIC || op != device.SteerReplace {
+			continue
+		}
+		if err := d.failure("steer", name); err != nil {
+			return fmt.Errorf("port %s: %w", name, err)
+		}
+		d.steered[name] = prefixes
+		return nil
+	}
+	return fmt.Errorf("port %d: %w", id, device.ErrNoPort)
+}
+
+// Steered is what a NIC's port receives.
+func (d *Device) Steered(name string) []netip.Prefix {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.steered[name]
+}
+
+// EndNIC is the end of a NIC's interface.
+func (d *Device) EndNIC(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	atomic.StoreUint32(&d.area.Port(uint32(d.ports[name].ID)).State, 0)
+}
+
 // NextPort makes the numbers of new ports begin at id.
 func (d *Device) NextPort(id uint32) {
 	d.mu.Lock()
@@ -560,6 +608,7 @@ func (d *Device) RemovePort(id device.PortID) error {
 				return fmt.Errorf("port %s: %w", name, err)
 			}
 			delete(d.ports, name)
+			delete(d.steered, name)
 			atomic.StoreUint32(&d.area.Port(uint32(id)).State, 0)
 			return nil
 		}
