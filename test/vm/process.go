@@ -92,6 +92,9 @@ func (p *Process) result(e control.Event) (Result, error) {
 	return r, nil
 }
 
+// Ended tells whether the program has ended; Wait tells how.
+func (p *Process) Ended() bool { return len(p.exit) > 0 }
+
 // Output is what the program has written up to now.
 func (p *Process) Output() string {
 	p.m.mu.Lock()
