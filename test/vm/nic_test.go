@@ -17,20 +17,29 @@ import (
 	"netio.dev/netio/test/vm"
 )
 
-// nicMTU of wire, NICs and pods.
-const nicMTU = 9000
+const (
+	nicMTU = 9000 // of wire, NIC and pod, where nothing else is said
+	tapMTU = 1500 // so that packets are larger than it
+)
 
 // node is a machine with one pod and a NIC, both ports of one instance.
 type node struct {
 	*vm.Machine
 	number  int
+	mtu     int // of wire, NIC and pod
 	forward *vm.Process
 }
 
 // startNodes boots two machines on a wire, and loads netio.ko. Their pods are
 // 10.0.N.2 and fd00:N::2.
-func startNodes(t *testing.T, series vm.Series, cpus int) []*node {
-	var files []vm.File
+func startNodes(t *testing.T, series vm.Series, cpus int, files ...vm.File) []*node {
+	t.Helper()
+	one, other := vm.NewWire(t.TempDir())
+	return startNodesOn(t, series, cpus, nicMTU, [2]vm.Wire{one, other}, files...)
+}
+
+func startNodesOn(t *testing.T, series vm.Series, cpus, mtu int, wires [2]vm.Wire, files ...vm.File) []*node {
+	t.Helper()
 	for _, name := range []string{"ip", "ping"} {
 		program, err := vm.Program(name)
 		if err != nil {
@@ -40,13 +49,12 @@ func startNodes(t *testing.T, series vm.Series, cpus int) []*node {
 	}
 	files = append(files, vm.ModuleFiles(vm.KernelModules(t, series)...)...)
 	files = append(files, vm.File{"/bin/nic", vm.Build(t, "./test/vm/nic")})
-	one, other := vm.NewWire(t.TempDir())
 	config := func(wire vm.Wire) vm.Config {
 		return vm.Config{Series: series, CPUs: cpus, Modules: []string{"virtio_pci", "virtio_net"}, Files: files, Wires: []vm.Wire{wire}}
 	}
 	var nodes []*node
-	for i, m := range vm.StartAll(t, config(one), config(other)) {
-		n := &node{Machine: m, number: i + 1}
+	for i, m := range vm.StartAll(t, config(wires[0]), config(wires[1])) {
+		n := &node{Machine: m, number: i + 1, mtu: mtu}
 		nodes = append(nodes, n)
 		if err := m.Insert(t.Context(), "/modules/netio.ko"); err != nil {
 			t.Fatal(err)
@@ -75,7 +83,12 @@ func (n *node) start(t *testing.T, word, args string) *vm.Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, word+" from "+args, func() bool { return strings.Contains(p.Output(), word) })
+	await(t, word+" from "+args, func() bool {
+		if p.Ended() {
+			t.Fatalf("%s has ended; its output:\n%s", args, p.Output())
+		}
+		return strings.Contains(p.Output(), word)
+	})
 	return p
 }
 
@@ -100,7 +113,7 @@ func stop(t *testing.T, p *vm.Process) {
 // configure gives the NIC its addresses and routes to the other's pod.
 func (n *node) configure(t *testing.T) {
 	other := 3 - n.number
-	n.ip(t, fmt.Sprintf("link set eth0 mtu %d up", nicMTU))
+	n.ip(t, fmt.Sprintf("link set eth0 mtu %d up", n.mtu))
 	n.ip(t, fmt.Sprintf("addr replace 192.0.2.%d/24 dev eth0", n.number))
 	n.ip(t, fmt.Sprintf("addr replace 2001:db8::%d/64 dev eth0 nodad", n.number))
 	n.ip(t, fmt.Sprintf("route replace 10.0.%d.0/24 via 192.0.2.%d dev eth0", other, other))
@@ -110,8 +123,13 @@ func (n *node) configure(t *testing.T) {
 // connect starts the forwarder, and configures the pod.
 func (n *node) connect(t *testing.T, flags string) {
 	t.Helper()
-	n.forward = n.start(t, "forwarding", fmt.Sprintf("nic forward -pod /run/netns/pod -mtu %d -local 10.0.%d.0/24,fd00:%d::/64 %s", nicMTU, n.number, n.number, flags))
-	n.ip(t, fmt.Sprintf("-n pod link set eth0 mtu %d up", nicMTU))
+	n.forward = n.start(t, "forwarding", fmt.Sprintf("nic forward -pod /run/netns/pod -mtu %d -local 10.0.%d.0/24,fd00:%d::/64 %s", n.mtu, n.number, n.number, flags))
+	n.configurePod(t)
+}
+
+func (n *node) configurePod(t *testing.T) {
+	t.Helper()
+	n.ip(t, fmt.Sprintf("-n pod link set eth0 mtu %d up", n.mtu))
 	n.ip(t, fmt.Sprintf("-n pod addr replace 10.0.%d.2/32 dev eth0", n.number))
 	n.ip(t, fmt.Sprintf("-n pod addr replace fd00:%d::2/128 dev eth0 nodad", n.number))
 	n.ip(t, "-n pod route replace default dev eth0")
@@ -147,7 +165,7 @@ func exchange(t *testing.T, nodes []*node) {
 	for i, n := range nodes {
 		other := nodes[1-i].number
 		for _, pod := range []string{fmt.Sprintf("10.0.%d.2", other), fmt.Sprintf("fd00:%d::2", other)} {
-			for _, size := range []int{56, nicMTU - 40 - 8} {
+			for _, size := range []int{56, n.mtu - 40 - 8} {
 				n.inPod(t, fmt.Sprintf("ping -c 3 -i 0.2 -w 20 -M do -s %d %s", size, pod))
 			}
 			t.Log(strings.TrimSpace(n.inPod(t, "nic talk "+pod)))

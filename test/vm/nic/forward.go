@@ -73,6 +73,7 @@ func loop(dev device.Device, knet, nic uint32, drop bool) error {
 	began, was, chained := time.Now(), busy(), false
 	action := uint32(abi.OutTX)
 	var woken uint32 // the device's sleep that was last ended
+	large := map[bool]bool{}
 	for {
 		n := in.Take(took[:])
 		if n == 0 {
@@ -96,6 +97,10 @@ func loop(dev device.Device, knet, nic uint32, drop bool) error {
 				nb.EPort = nic
 				if nb.IPort == nic {
 					nb.EPort = knet
+				}
+				if nb.GSOType != abi.GSONone && !large[nb.IPort == nic] {
+					large[nb.IPort == nic] = true
+					fmt.Printf("large packets from port %d\n", nb.IPort)
 				}
 				action = abi.OutTX
 				if drop && nb.IPort == nic {

@@ -5,11 +5,16 @@
 //
 //	nic forward FLAGS        forwards until it is killed; says "forwarding"
 //	nic serve                answers UDP and TCP; says "serving"
-//	nic talk ADDRESS         sends to serve and checks the answers
+//	nic talk ADDRESS [N]     sends to serve and checks the answers; by N
+//	                         connections at once
 //	nic flood ADDRESS TIME   sends small UDP packets for so long
 //	nic errors FILE          prints counters of /proc/net/snmp or snmp6 that
 //	                         tell of wrong packets, and are not zero
+//	nic cat FILE             prints a file
 //	nic link PATH            prints where a symbolic link leads
+//	nic apply JSON           configures netio-agent forward, by an ApplyRequest
+//	nic ports                prints its ports: name, number, up or down, error
+//	nic replace              kills its worker, and waits for the next one
 package main
 
 import (
@@ -25,6 +30,7 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -41,11 +47,27 @@ func main() {
 	case "serve":
 		err = serve()
 	case "talk":
-		err = talk(args[0])
+		flows := 1
+		if len(args) > 1 {
+			if flows, err = strconv.Atoi(args[1]); err != nil {
+				break
+			}
+		}
+		err = talk(args[0], flows)
 	case "flood":
 		err = flood(args[0], args[1])
+	case "apply":
+		err = apply(args[0])
+	case "ports":
+		err = printPorts()
+	case "replace":
+		err = replace()
 	case "errors":
 		err = printErrors(args[0])
+	case "cat":
+		var text []byte
+		text, err = os.ReadFile(args[0])
+		os.Stdout.Write(text)
 	case "link":
 		var to string
 		to, err = os.Readlink(args[0])
@@ -102,15 +124,21 @@ const (
 	stream   = 4 << 20 // bytes
 )
 
-func talk(address string) error {
+func talk(address string, flows int) error {
 	if err := talkUDP(address); err != nil {
 		return fmt.Errorf("UDP: %w", err)
 	}
 	began := time.Now()
-	if err := talkTCP(address); err != nil {
-		return fmt.Errorf("TCP: %w", err)
+	errs := make(chan error)
+	for range flows {
+		go func() { errs <- talkTCP(address) }()
 	}
-	fmt.Printf("%s: %.0f Mbit/s\n", address, stream*8e-6/time.Since(began).Seconds())
+	for range flows {
+		if err := <-errs; err != nil {
+			return fmt.Errorf("TCP: %w", err)
+		}
+	}
+	fmt.Printf("%s: %.0f Mbit/s\n", address, float64(flows)*stream*8e-6/time.Since(began).Seconds())
 	return nil
 }
 
