@@ -5,6 +5,7 @@ package vm
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -14,19 +15,24 @@ import (
 // Wire joins the network interfaces of two machines, frame by frame. It has no
 // order of starting: frames to a machine that is not there are lost.
 type Wire struct {
-	MAC string // of the interface
+	MAC     string // of the interface
+	Options string // for QEMU's virtio-net device, such as "csum=off"
 
-	local, remote string // sockets
+	local, remote string     // sockets
+	queues        []*os.File // of a tap, in place of sockets
 }
 
 // NewWire returns the two ends of a wire whose sockets are in dir.
 func NewWire(dir string) (a, b Wire) {
 	one, other := filepath.Join(dir, "a"), filepath.Join(dir, "b")
-	return Wire{"52:54:00:00:00:0a", one, other}, Wire{"52:54:00:00:00:0b", other, one}
+	return Wire{MAC: "52:54:00:00:00:0a", local: one, remote: other}, Wire{MAC: "52:54:00:00:00:0b", local: other, remote: one}
 }
 
-// commandLine starts a machine. Its standard output is the kernel's console, and
-// its file descriptor 3 the control line.
+// controlFD is a machine's file descriptor of the control line. Those after it are
+// the queues of its wires.
+const controlFD = 3
+
+// commandLine starts a machine. Its standard output is the kernel's console.
 func commandLine(c Config, dir, initramfs string) ([]string, error) {
 	if c.Series.UML {
 		return umlCommand(c, dir, initramfs)
@@ -51,13 +57,27 @@ func qemuCommand(c Config, initramfs string) []string {
 		"-smp", fmt.Sprint(c.CPUs), "-m", fmt.Sprint(c.Memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-		"-chardev", "socket,id=control,fd=3", "-serial", "chardev:control",
+		"-chardev", fmt.Sprintf("socket,id=control,fd=%d", controlFD), "-serial", "chardev:control",
 		"-kernel", c.Series.Image, "-initrd", initramfs, "-append", strings.Join(kernel, " "),
 	}
+	fd := controlFD
 	for i, wire := range c.Wires {
-		args = append(args,
-			"-netdev", fmt.Sprintf("dgram,id=net%d,local.type=unix,local.path=%s,remote.type=unix,remote.path=%s", i, wire.local, wire.remote),
-			"-device", fmt.Sprintf("virtio-net-pci,netdev=net%d,mac=%s", i, wire.MAC))
+		netdev := fmt.Sprintf("dgram,id=net%d,local.type=unix,local.path=%s,remote.type=unix,remote.path=%s", i, wire.local, wire.remote)
+		device := fmt.Sprintf("virtio-net-pci,netdev=net%d,mac=%s", i, wire.MAC)
+		if n := len(wire.queues); n > 0 {
+			var fds []string
+			for range n {
+				fd++
+				fds = append(fds, fmt.Sprint(fd))
+			}
+			netdev = fmt.Sprintf("tap,id=net%d,vhost=off,fds=%s", i, strings.Join(fds, ":"))
+			// An interrupt for each queue of both directions, configuration and control.
+			device += fmt.Sprintf(",mq=on,vectors=%d", 2*n+2)
+		}
+		if wire.Options != "" {
+			device += "," + wire.Options
+		}
+		args = append(args, "-netdev", netdev, "-device", device)
 	}
 	return append(args, c.QEMU...)
 }

@@ -143,6 +143,9 @@ func (m *Machine) start(initramfs string) error {
 	// User Mode Linux keeps its memory in a file there, without a name.
 	m.cmd.Env = append(os.Environ(), "TMPDIR=/dev/shm")
 	m.cmd.ExtraFiles = []*os.File{theirs}
+	for _, wire := range m.config.Wires {
+		m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, wire.queues...)
+	}
 	// No machine outlives the test.
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if m.config.Series.UML {
