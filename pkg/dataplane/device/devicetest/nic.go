@@ -334,10 +334,12 @@ func testNICTakeOver(t *testing.T, h Harness) {
 	back := startTransfer(t, w.far, p, p.v6, endless, 2)
 	progress(t, tr, 1<<20)
 
+	// A worker that goes on would write to rings that are not its own any more.
+	f.stop.Store(true)
+	first.Wake(0)
+	f.wg.Wait()
 	second := attach(t, inst)
 	defer shut(t, second)
-	f.stop.Store(true)
-	f.wg.Wait()
 	if err := first.Close(); err != nil {
 		t.Error(err)
 	}
