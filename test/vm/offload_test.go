@@ -31,7 +31,7 @@ func TestOffloads(t *testing.T) {
 				t.Run(filepath.Join(series.Name, driver.name, name), func(t *testing.T) {
 					one, other := vm.NewTaps(t, queues, tapMTU)
 					other.Options = options
-					nodes := startNodesOn(t, series, queues, tapMTU, [2]vm.Wire{one, other})
+					nodes := startNodesOn(t, vm.Config{Series: series, CPUs: queues}, tapMTU, one, other)
 					for _, n := range nodes {
 						driver.use(n, t)
 						n.configure(t)

@@ -18,7 +18,7 @@ func TestVirtio(t *testing.T) {
 		t.Run(series.Name, func(t *testing.T) {
 			one, other := vm.NewWire(t.TempDir())
 			one.Options = fmt.Sprint("host_mtu=", mtu)
-			nodes := startNodesOn(t, series, 2, mtu, [2]vm.Wire{one, other})
+			nodes := startNodesOn(t, vm.Config{Series: series}, mtu, one, other)
 			n := nodes[0]
 			for _, n := range nodes {
 				n.useNative(t)
