@@ -98,16 +98,7 @@ EXPORT_SYMBOL_GPL(netio_nic_unregister);
  */
 u32 netio_nic_take(struct netio_nic *nic, u32 *index, u32 count)
 {
-	u32 n;
-
-	for (n = 0; n < count; n++) {
-		int i = netio_nb_alloc(nic->inst);
-
-		if (i < 0)
-			break;
-		index[n] = i;
-	}
-	return n;
+	return netio_nb_alloc_many(nic->inst, index, count);
 }
 EXPORT_SYMBOL_GPL(netio_nic_take);
 

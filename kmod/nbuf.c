@@ -61,24 +61,55 @@ static int netio_nb_steal(struct netio_instance *inst)
 	return idx;
 }
 
+/* Fills an empty cache, whose lock is held. */
+static void netio_nb_refill(struct netio_instance *inst, struct netio_nb_cache *c)
+{
+	if (!READ_ONCE(inst->free_count))
+		return;
+	spin_lock(&inst->free_lock);
+	while (inst->free_count && c->count < NETIO_CACHE_MAX / 2)
+		c->idx[c->count++] = inst->free[--inst->free_count];
+	spin_unlock(&inst->free_lock);
+}
+
 int netio_nb_alloc(struct netio_instance *inst)
 {
 	struct netio_nb_cache *c = this_cpu_ptr(inst->caches);
 	int idx = -1;
 
 	spin_lock(&c->lock);
-	if (unlikely(!c->count) && READ_ONCE(inst->free_count)) {
-		spin_lock(&inst->free_lock);
-		while (inst->free_count && c->count < NETIO_CACHE_MAX / 2)
-			c->idx[c->count++] = inst->free[--inst->free_count];
-		spin_unlock(&inst->free_lock);
-	}
+	if (unlikely(!c->count))
+		netio_nb_refill(inst, c);
 	if (likely(c->count))
 		idx = c->idx[--c->count];
 	spin_unlock(&c->lock);
 	if (unlikely(idx < 0))
 		idx = netio_nb_steal(inst);
 	return idx;
+}
+
+u32 netio_nb_alloc_many(struct netio_instance *inst, u32 *idx, u32 n)
+{
+	struct netio_nb_cache *c = this_cpu_ptr(inst->caches);
+	u32 got = 0;
+	int stolen;
+
+	spin_lock(&c->lock);
+	while (got < n) {
+		if (!c->count)
+			netio_nb_refill(inst, c);
+		if (!c->count)
+			break;
+		idx[got++] = c->idx[--c->count];
+	}
+	spin_unlock(&c->lock);
+	while (unlikely(got < n)) {
+		stolen = netio_nb_steal(inst);
+		if (stolen < 0)
+			break;
+		idx[got++] = stolen;
+	}
+	return got;
 }
 
 void netio_nb_free(struct netio_instance *inst, const u32 *idx, u32 n)

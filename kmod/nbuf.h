@@ -38,6 +38,9 @@ void netio_nbs_exit(struct netio_instance *inst);
 /* An empty nbuf of the device, or -1. Softirqs are off. */
 int netio_nb_alloc(struct netio_instance *inst);
 
+/* Up to n of them; tells how many. Softirqs are off. */
+u32 netio_nb_alloc_many(struct netio_instance *inst, u32 *idx, u32 n);
+
 /* Gives back nbufs of the device. Softirqs are off. */
 void netio_nb_free(struct netio_instance *inst, const u32 *idx, u32 n);
 

@@ -2,6 +2,9 @@
 /* Packets that come in: to nbufs of a port, or to pages and the host. */
 #include "virtio.h"
 
+/* nbufs that are taken at a time. */
+#define VNET_BATCH	32
+
 static bool vnet_add_buffer(struct vnet_queue *q, void *token, void *data)
 {
 	struct scatterlist sg;
@@ -14,34 +17,47 @@ static bool vnet_add_buffer(struct vnet_queue *q, void *token, void *data)
 	return true;
 }
 
-bool vnet_fill(struct vnet_queue *q)
+static bool vnet_fill_nbufs(struct vnet_queue *q)
 {
 	struct netio_nic *nic = q->vnet->nic;
-	bool done = true, ok = true;
-	void *data;
-	u32 index;
+	u32 index[VNET_BATCH], n, i;
 
-	while (q->rx_room && done) {
-		if (nic) {
-			if (!netio_nic_take(nic, &index, 1)) {
-				ok = false;
+	while (q->rx_room) {
+		n = netio_nic_take(nic, index, min_t(u32, q->rx_room, VNET_BATCH));
+		if (!n)
+			return false;
+		for (i = 0; i < n; i++)
+			if (!vnet_add_buffer(q, vnet_token(index[i]),
+					     netio_nic_nbuf(nic, index[i])))
 				break;
-			}
-			done = vnet_add_buffer(q, vnet_token(index),
-					       netio_nic_nbuf(nic, index));
-			if (!done)
-				netio_nic_put(nic, &index, 1);
-		} else {
-			data = netdev_alloc_frag(NETIO_NBUF_SIZE);
-			if (!data) {
-				ok = false;
-				break;
-			}
-			done = vnet_add_buffer(q, data, data);
-			if (!done)
-				skb_free_frag(data);
+		if (unlikely(i < n)) {
+			netio_nic_put(nic, index + i, n - i);
+			break;
 		}
 	}
+	return true;
+}
+
+static bool vnet_fill_pages(struct vnet_queue *q)
+{
+	void *data;
+
+	while (q->rx_room) {
+		data = netdev_alloc_frag(NETIO_NBUF_SIZE);
+		if (!data)
+			return false;
+		if (!vnet_add_buffer(q, data, data)) {
+			skb_free_frag(data);
+			break;
+		}
+	}
+	return true;
+}
+
+bool vnet_fill(struct vnet_queue *q)
+{
+	bool ok = q->vnet->nic ? vnet_fill_nbufs(q) : vnet_fill_pages(q);
+
 	if (q->rx_added)
 		virtqueue_kick(q->rx);
 	q->rx_added = false;
