@@ -297,7 +297,8 @@ func removeUnderTraffic(t *testing.T, nodes []*node) {
 
 // TestNICRate tells how many packets a second a NIC as a port receives. The
 // other machine cannot send as many, so time without work is left out. A machine's
-// clock counts its instructions: what else the host has to do does not matter.
+// clock counts its instructions: what else the host has to do matters only by how
+// many packets come at once, which is still much.
 func TestNICRate(t *testing.T) {
 	series := nicSeries(t)[0]
 	received := regexp.MustCompile(`received (\d+) in \d+ ms, busy for (\d+) ms`)
