@@ -38,6 +38,9 @@ type packet struct {
 
 func newWorker(t testing.TB, dev device.Device, lane int) *worker {
 	a, h := dev.Area(), dev.Area().Header()
+	// A step may take long on a busy host: that is no dead owner, whose packets the
+	// device frees.
+	a.PLane(lane).DeadMS = uint32(time.Hour.Milliseconds())
 	return &worker{
 		t: t, dev: dev, area: a, lane: lane,
 		in:  ring.NewReader(a.InQ(lane), h.InqOrder, &a.PLane(lane).InqHead, a.DLane(lane).InqStart),
