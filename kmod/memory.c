@@ -126,7 +126,7 @@ void netio_memory_free(struct netio_memory *mem)
 
 	if (mem->control)
 		vunmap(mem->control);
-	for (i = 0; i < mem->page_count && mem->pages[i]; i++)
+	for (i = 0; mem->pages && i < mem->page_count && mem->pages[i]; i++)
 		put_page(mem->pages[i]);
 	kvfree(mem->pages);
 	memset(mem, 0, sizeof(*mem));
