@@ -34,6 +34,8 @@ type fakeKernel struct {
 	nics      []netlink.Link  // of the instance's namespace
 	steered   map[uint32][]prefix
 	lost      bool // another process owns the instance
+	mute      bool // the answer to the next addLink is lost, for want of memory
+	short     bool // the next getPort finds no memory
 	destroyed bool
 	closed    bool
 }
@@ -81,6 +83,10 @@ func (k *fakeKernel) getPort(from uint32) (getPort, error) {
 	k.calls++
 	if k.lost {
 		return getPort{}, unix.EOWNERDEAD
+	}
+	if k.short {
+		k.short = false
+		return getPort{}, unix.ENOMEM
 	}
 	for ; from < k.portMax; from++ {
 		if p := k.ports[from]; p != nil {
@@ -161,6 +167,10 @@ func (k *fakeKernel) addLink(l link) error {
 	copy(p.Label[:], l.label)
 	k.ports[id] = p
 	k.tell(id)
+	if k.mute {
+		k.mute, k.short = false, true
+		return unix.ENOBUFS
+	}
 	return nil
 }
 

@@ -207,13 +207,22 @@ func (d *Device) placeLink(l link) (getPort, error) {
 		l.name = ""
 		err = d.kernel.addLink(l)
 	}
-	if err != nil {
+	// ENOBUFS: the answer was lost (netlink(7)); the interface tells what it was.
+	lost := errors.Is(err, unix.ENOBUFS)
+	if err != nil && !lost {
 		return getPort{}, fmt.Errorf("make interface %s %s: %w", name, place, err)
 	}
-	rec, err := d.find(l.label)
-	if err != nil {
+	rec, ferr := d.find(l.label)
+	if errors.Is(ferr, unix.ENOMEM) {
+		// It is there, and cannot be taken back without its number.
+		rec, ferr = d.find(l.label)
+	}
+	switch {
+	case ferr != nil && lost:
+		return rec, fmt.Errorf("make interface %s %s: %w", name, place, err)
+	case ferr != nil:
 		// Nothing can be left but what a new owner has by now, or what is ending.
-		return rec, err
+		return rec, ferr
 	}
 	if l.name == name {
 		return rec, nil

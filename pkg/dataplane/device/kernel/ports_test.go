@@ -33,6 +33,17 @@ func list(t *testing.T, d *Device) []device.PortInfo {
 	return ports
 }
 
+// TestLostAnswer: an interface that was made is found, also where memory is short.
+func TestLostAnswer(t *testing.T) {
+	k := newFakeKernel(t, 1, 64)
+	d := newFake(t, k, eventfd)
+	k.mute = true
+	a := add(t, d, device.PortConfig{Name: "a", IfName: "eth0", NetNS: ownNS})
+	if got := list(t, d); !reflect.DeepEqual(got, []device.PortInfo{a}) {
+		t.Errorf("added %+v, listed %+v", a, got)
+	}
+}
+
 func TestPorts(t *testing.T) {
 	k := newFakeKernel(t, 1, 64)
 	d := newFake(t, k, eventfd)
