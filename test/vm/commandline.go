@@ -87,6 +87,9 @@ func umlCommand(c Config, dir, initramfs string) ([]string, error) {
 		return nil, errors.New("a User Mode Linux machine has no wires")
 	}
 	return []string{
+		// A kernel that panics aborts, but the first process of a namespace does
+		// not die of that: it would do so for ever.
+		"/bin/sh", "-c", `"$@"; exit $?`, "sh",
 		c.Series.Image, fmt.Sprintf("mem=%dM", c.Memory), "initrd=" + initramfs, "root=/dev/ram0",
 		"uml_dir=" + dir, "umid=vm",
 		"con=null", "con0=null,fd:1", "ssl=null", "ssl0=fd:3",

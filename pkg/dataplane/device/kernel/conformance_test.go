@@ -42,6 +42,25 @@ func TestHostile(t *testing.T) {
 	devicetest.Hostile(t, harness(), *hostileFlag)
 }
 
+// TestFaults has allocations fail, where the kernel can do that: see
+// devicetest.Faults.
+func TestFaults(t *testing.T) {
+	if !*faultsFlag {
+		t.Skip("no -faults")
+	}
+	devicetest.Faults(t, harness(), func(t *testing.T) string {
+		t.Helper()
+		users, err := os.ReadFile("/sys/module/netio/refcnt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(users)
+	})
+	t.Run("NIC", nicFaults)
+}
+
+var faultsFlag = flag.Bool("faults", false, "have allocations fail in TestFaults: for a machine of its own")
+
 var killsFlag = flag.Int("kills", 0, "how often OwnerDeath kills the owner; 0 for ten times")
 
 var hostileFlag = flag.Duration("hostile", 0, "how long TestHostile runs")
