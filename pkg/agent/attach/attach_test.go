@@ -56,6 +56,7 @@ type bed struct {
 	agent  *agent
 	joined chan struct{}
 	status chan forwarder.Status
+	left   atomic.Int64 // attachments, when told that one is no more
 }
 
 // agent is the part of the agent that is tested here.
@@ -97,7 +98,7 @@ func (b *bed) run() error {
 	if err != nil {
 		b.Fatal(err)
 	}
-	m.Use(keeper, nil)
+	m.Use(keeper, nil, func() { b.left.Store(int64(len(m.List()))) })
 	initial := desired.State{Node: desired.Node{HostInterface: "netio0", HostMTU: 1400, Routers: gateways, PodCIDRs: b.pools}}
 	for _, a := range m.List() {
 		initial = initial.With(a)

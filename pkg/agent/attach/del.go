@@ -46,6 +46,7 @@ func (m *Manager) remove(id attachment.ID) error {
 			slog.Info("the forwarder will drop the port later", "port", a.Port, "reason", err)
 		}
 		m.forget(a)
+		m.detached()
 		slog.Info("detached", "attachment", id, "pod", a.Namespace+"/"+a.Name, "port", a.Port)
 	}
 	if _, err := m.leases.Release(owner(id)); err != nil {

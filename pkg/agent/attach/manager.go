@@ -68,6 +68,7 @@ type Manager struct {
 	store     *attachment.Store
 	forwarder Forwarder
 	ready     func(context.Context) error
+	detached  func()
 	pending   string // folder
 
 	locks keyedMutex
@@ -90,10 +91,11 @@ func NewManager(leases *ipam.Allocator, store *attachment.Store, pendingDir stri
 		attached: map[attachment.ID]*attachment.Attachment{}, ports: map[string]attachment.ID{}}
 }
 
-// Use sets the forwarder, and what waits until the host can take pods and tells
-// why it cannot (nil: it always can), before the first call but Recover.
-func (m *Manager) Use(f Forwarder, ready func(context.Context) error) {
-	m.forwarder, m.ready = f, ready
+// Use sets the forwarder, what waits until the host can take pods and tells
+// why it cannot (nil: it always can), and what is called when an attachment is no
+// more, before the first call but Recover.
+func (m *Manager) Use(f Forwarder, ready func(context.Context) error, detached func()) {
+	m.forwarder, m.ready, m.detached = f, ready, detached
 }
 
 // Set changes what new attachments get.

@@ -146,6 +146,20 @@ func TestDelWithoutForwarder(t *testing.T) {
 	b.expect("kept")
 }
 
+// Who is told of an attachment's end does not find it any more.
+func TestDetached(t *testing.T) {
+	b := start(t)
+	a := b.add(b.pod("a"))
+	b.add(b.pod("kept"))
+	b.left.Store(-1)
+	if err := b.agent.Del(context.Background(), a.ID); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.left.Load(); n != 1 {
+		t.Errorf("told of %d attachments that are left, want 1", n)
+	}
+}
+
 // The forwarder lost its device and made the interfaces anew.
 func TestRewire(t *testing.T) {
 	b := start(t)

@@ -187,7 +187,8 @@ func (a *agent) open(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, a.leases.Close())
 	}
-	a.manager.Use(a.keeper, a.hostReady)
+	// A port's problem may have come with the answer to its removal.
+	a.manager.Use(a.keeper, a.hostReady, func() { a.forwarderPorts(nil) })
 	a.hostLoop = hostnet.NewKeeper(a.host, a.hostDone)
 	return nil
 }
