@@ -95,7 +95,7 @@ kmod-check: ## sparse, checkpatch, coccicheck and clang on kmod/ (root)
 	@hack/kmod-check.sh
 
 .PHONY: test-vm
-test-vm: ## netio.ko in real kernels: 6.1 and one chosen anew, or SERIES='...'; RUN=expression (root)
+test-vm: ## netio.ko in real kernels: 6.1 and one chosen anew, or SERIES='...'; RUN=expression HOSTILE=10m KILLS=50 CYCLES=50 (root)
 	@hack/test-vm.sh $(if $(filter command line environment,$(origin SERIES)),$(SERIES),some)
 
 .PHONY: test-vm-all

@@ -8,6 +8,10 @@
 #
 # RUN is an expression for the names of the tests, TESTS one for those of the
 # conformance suite, which run in the machine: TESTS=Conformance/Lanes
+# HOSTILE is how long a hostile process is on the device, KILLS how often the owner is
+# killed under load, CYCLES how often the module is loaded and unloaded:
+#
+#   HOSTILE=10m KILLS=50 CYCLES=50 RUN='TestSoak|TestUnload' hack/test-vm.sh kcsan
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=hack/kernels-env.sh
@@ -40,4 +44,5 @@ for name in "${series[@]}"; do
 done
 [ ${#fetch[@]} = 0 ] || hack/kernels.sh "${fetch[@]}"
 say "kernels: ${series[*]}"
-exec go test -v -timeout 60m -run "${RUN:-.}" ./test/vm/... -args -series "$(IFS=, && echo "${series[*]}")" -tests "${TESTS:-}"
+exec go test -v -timeout 60m -run "${RUN:-.}" ./test/vm/... -args -series "$(IFS=, && echo "${series[*]}")" -tests "${TESTS:-}" \
+	${HOSTILE:+-hostile "$HOSTILE"} ${KILLS:+-kills "$KILLS"} ${CYCLES:+-cycles "$CYCLES"}

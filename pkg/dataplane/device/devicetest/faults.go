@@ -74,7 +74,7 @@ func EachFault(t *testing.T, c FaultCase) {
 		if c.Prepare != nil {
 			c.Prepare(t)
 		}
-		err := onThread(c.Try)
+		err := OnThread(c.Try)
 		if err != nil {
 			t.Fatalf("without a fault: %v", err)
 		}
@@ -120,7 +120,7 @@ func short(err error) bool {
 // failNth runs f on a thread whose nth allocation in the kernel fails, and tells
 // whether there were as many.
 func failNth(n int, f func() error) (failed bool, err error) {
-	terr := onThread(func() error {
+	terr := OnThread(func() error {
 		fd, err2 := unix.Open("/proc/thread-self/fail-nth", unix.O_RDWR|unix.O_CLOEXEC, 0)
 		if err2 != nil {
 			return err2
@@ -408,7 +408,7 @@ func faultyTraffic(t *testing.T, w *worker, p *pod) {
 // onFaultyThread runs f on a thread. What f has call make, and nothing else, is in
 // want of memory now and then.
 func onFaultyThread(f func(call func(func() error) error) error) error {
-	return onThread(func() error {
+	return OnThread(func() error {
 		fd, err := unix.Open("/proc/thread-self/make-it-fail", unix.O_RDWR|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return err

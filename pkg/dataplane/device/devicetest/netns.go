@@ -41,7 +41,7 @@ func newNetns(t testing.TB) (string, *os.File) {
 	name := fmt.Sprintf("netio-dt-%d-%d", os.Getpid(), podCount.Add(1))
 	path := "/run/netns/" + name
 	var f *os.File
-	err := onThread(func() error {
+	err := OnThread(func() error {
 		h, err := netns.NewNamed(name)
 		if err != nil {
 			return err
@@ -60,15 +60,15 @@ func newNetns(t testing.TB) (string, *os.File) {
 	return path, f
 }
 
-// onThread runs f on a thread that ends after it, and with it its hold on a network
+// OnThread runs f on a thread that ends after it, and with it its hold on a network
 // namespace. The main thread does not end with its goroutine.
-func onThread(f func() error) error {
+func OnThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
 			defer runtime.UnlockOSThread()
-			done <- onThread(f)
+			done <- OnThread(f)
 			return
 		}
 		done <- f()
@@ -161,7 +161,7 @@ func (p *pod) setUp(up bool) {
 // do runs f on a thread in the pod. Sockets made there stay there.
 func (p *pod) do(f func() error) {
 	p.t.Helper()
-	err := onThread(func() error {
+	err := OnThread(func() error {
 		if err := unix.Setns(int(p.ns.Fd()), unix.CLONE_NEWNET); err != nil {
 			return err
 		}

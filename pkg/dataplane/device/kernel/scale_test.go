@@ -18,6 +18,7 @@ import (
 
 	"netio.dev/netio/pkg/dataplane/abi"
 	"netio.dev/netio/pkg/dataplane/device"
+	"netio.dev/netio/pkg/dataplane/device/devicetest"
 	"netio.dev/netio/pkg/dataplane/ring"
 )
 
@@ -106,12 +107,7 @@ func makeNetns(t *testing.T, name string) {
 // namespace.
 func inNetns(t *testing.T, f func() error) {
 	t.Helper()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		done <- f()
-	}()
-	if err := <-done; err != nil {
+	if err := devicetest.OnThread(f); err != nil {
 		t.Fatal(err)
 	}
 }
