@@ -185,7 +185,7 @@ func exchange(t *testing.T, nodes []*node) {
 
 // nicSeries are the kernels for tests of NICs: none that has no wires.
 func nicSeries(t *testing.T) []vm.Series {
-	all := slices.DeleteFunc(chosen(t), func(s vm.Series) bool { return s.UML })
+	all := slices.DeleteFunc(chosenForNICs(t), func(s vm.Series) bool { return s.UML })
 	if len(all) == 0 {
 		t.Skip("User Mode Linux has no wires")
 	}

@@ -13,6 +13,7 @@ import (
 
 var (
 	seriesFlag = flag.String("series", "", "kernel series to test in, separated by commas; without it tests that boot machines are skipped")
+	briefFlag  = flag.Bool("brief", false, "test NICs in the first series alone: it takes most of the time")
 	testsFlag  = flag.String("tests", "", "expression: of the conformance tests, only these")
 )
 
@@ -29,6 +30,16 @@ func chosen(t *testing.T) []vm.Series {
 			t.Fatal(err)
 		}
 		all = append(all, series)
+	}
+	return all
+}
+
+// chosenForNICs are the kernels to test NICs in.
+func chosenForNICs(t *testing.T) []vm.Series {
+	t.Helper()
+	all := chosen(t)
+	if *briefFlag {
+		return all[:1]
 	}
 	return all
 }
