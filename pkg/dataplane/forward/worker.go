@@ -154,15 +154,19 @@ func (w *Worker) Run(ctx context.Context) error {
 // it has (sched(7)). Batch threads do not take the processor from who wakes them: a
 // process that sends several packets has sent all of them when the worker runs.
 func setScheduling(nice int) error {
-	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_BATCH, Nice: int32(nice)}
+	attr, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		return err
+	}
+	attr.Policy = unix.SCHED_BATCH
 	if nice == 0 {
-		attr.Flags = unix.SCHED_FLAG_KEEP_PARAMS
+		return unix.SchedSetAttr(0, attr, 0)
 	}
-	err := unix.SchedSetAttr(0, &attr, 0)
-	if err != nil && nice != 0 {
-		err = errors.Join(err, setScheduling(0))
+	attr.Nice = int32(nice)
+	if err := unix.SchedSetAttr(0, attr, 0); err != nil {
+		return errors.Join(err, setScheduling(0))
 	}
-	return err
+	return nil
 }
 
 // spin is how long to poll after the last packet.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -68,12 +69,21 @@ netio-agent or anything else that speaks its gRPC interface.`,
 	f.IntVar(&o.lanes, "lanes", 1, fmt.Sprintf("lanes of the device, a worker thread each; 1 to %d", abi.LanesMax))
 	f.IntVar(&o.nbufs, "nbufs", soft.DefaultNbufs, "packet buffers of 2 KiB")
 	f.IntVar(&o.maxConnections, "max-connections", 0, "capacity of the connection table; 0: what the configuration says, or 262144")
-	f.IntVar(&o.nice, "nice", -10, "niceness of the worker threads, -20 to 19; negative ones need CAP_SYS_NICE")
+	f.IntVar(&o.nice, "nice", defaultNice(), "niceness of the worker threads, -20 to 19; negative ones need CAP_SYS_NICE")
 	f.BoolVar(&o.worker, "worker", false, "be the worker process; for the supervisor")
 	if err := f.MarkHidden("worker"); err != nil {
 		panic(err)
 	}
 	return cmd
+}
+
+// defaultNice puts the workers ahead of other processes. On the only processor who
+// gets a packet must run next.
+func defaultNice() int {
+	if runtime.NumCPU() == 1 {
+		return 0
+	}
+	return -10
 }
 
 func (o *options) check() error {

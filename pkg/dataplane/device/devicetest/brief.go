@@ -3,11 +3,7 @@
 package devicetest
 
 import (
-	"runtime"
 	"testing"
-	"time"
-
-	"github.com/vishvananda/netns"
 
 	"netio.dev/netio/pkg/dataplane/device"
 )
@@ -20,11 +16,7 @@ func Brief(t *testing.T, h Harness, inUse func()) {
 	a, b := newPod6(t, dev, 1, device.PortConfig{}), newPod6(t, dev, 2, device.PortConfig{Whole: true})
 	f := startForwarder(dev, [2]uint32{a.id(), b.id()})
 	tr := startTransfer(t, a, b, b.v4, endless, 1)
-	for end := time.Now().Add(patience); tr.got.Load() < 1<<18; runtime.Gosched() {
-		if time.Now().After(end) {
-			t.Fatalf("the transfer stands at %d bytes", tr.got.Load())
-		}
-	}
+	progress(t, tr, 1<<18)
 	inUse()
 	doomed := newPod(t, dev, 3, device.PortConfig{MTU: 9000})
 	f.pair(doomed.id(), doomed.id()) // what it sends comes back to it
@@ -33,11 +25,7 @@ func Brief(t *testing.T, h Harness, inUse func()) {
 		send(t, c, doomed.v4.Next(), 2000, pattern(n*80, 1))
 	}
 	c.Close()
-	doomed.nl.Close()
-	doomed.ns.Close()
-	if err := netns.DeleteNamed(doomed.path[len("/run/netns/"):]); err != nil {
-		t.Fatal(err)
-	}
+	doomed.end()
 	tr.stop.Store(true)
 	tr.wait(t)
 	f.end(t)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"sync/atomic"
 	"syscall"
@@ -168,6 +169,16 @@ func (p *pod) do(f func() error) {
 		return f()
 	})
 	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// end gives up all that holds the pod's network namespace.
+func (p *pod) end() {
+	p.t.Helper()
+	p.nl.Close()
+	p.ns.Close()
+	if err := netns.DeleteNamed(filepath.Base(p.path)); err != nil {
 		p.t.Fatal(err)
 	}
 }

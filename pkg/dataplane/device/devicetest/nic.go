@@ -311,6 +311,17 @@ func testNICErrors(t *testing.T, h Harness) {
 	}
 }
 
+// attachNICs attaches to a device that has NICs as ports, or skips the test.
+func attachNICs(t *testing.T, inst Instance) device.Device {
+	t.Helper()
+	dev := attach(t, inst)
+	if _, ok := dev.(device.NICs); !ok {
+		shut(t, dev)
+	}
+	nics(t, dev)
+	return dev
+}
+
 // testNICTakeOver has another owner go on with a NIC's port, as it is steered.
 func testNICTakeOver(t *testing.T, h Harness) {
 	inst := h.Create(t, Config{})
@@ -319,11 +330,7 @@ func testNICTakeOver(t *testing.T, h Harness) {
 			t.Errorf("destroy: %v", err)
 		}
 	})
-	first := attach(t, inst)
-	if _, ok := first.(device.NICs); !ok {
-		shut(t, first)
-	}
-	nics(t, first)
+	first := attachNICs(t, inst)
 	w := newWire(t)
 	p := newPod6(t, first, 1, device.PortConfig{})
 	p.routeAll()
@@ -380,11 +387,7 @@ func testNICRemoved(t *testing.T, h Harness) {
 			t.Errorf("destroy: %v", err)
 		}
 	})
-	dev := attach(t, inst)
-	if _, ok := dev.(device.NICs); !ok {
-		shut(t, dev)
-	}
-	nics(t, dev)
+	dev := attachNICs(t, inst)
 	w := newWire(t)
 	p := newPod6(t, dev, 1, device.PortConfig{})
 	p.routeAll()

@@ -236,11 +236,7 @@ func testNetnsDeath(t *testing.T, h Harness) {
 	other := newPod(t, dev, 2, device.PortConfig{})
 	w.await("port up", func() bool { return dev.Area().Port(p.id()).State&abi.PortUp != 0 })
 	idx := w.grant(1)[0]
-	p.nl.Close()
-	p.ns.Close()
-	if err := netns.DeleteNamed(p.path[len("/run/netns/"):]); err != nil {
-		t.Fatal(err)
-	}
+	p.end()
 	// The namespace ends with its last user: a device that held it would keep
 	// the port up.
 	w.await("the end of the port's interface", func() bool { return dev.Area().Port(p.id()).State&abi.PortUp == 0 })
@@ -272,11 +268,7 @@ func testNetnsDeathInTraffic(t *testing.T, h Harness) {
 			send(t, c, doomed.v4.Next(), 2000, pattern(n*40, 1))
 		}
 		c.Close()
-		doomed.nl.Close()
-		doomed.ns.Close()
-		if err := netns.DeleteNamed(doomed.path[len("/run/netns/"):]); err != nil {
-			t.Fatal(err)
-		}
+		doomed.end()
 		if i%2 == 0 { // else the end of the namespace takes it
 			if err := dev.RemovePort(doomed.port.ID); err != nil {
 				t.Error(err)

@@ -15,12 +15,8 @@ import (
 
 	"netio.dev/netio/pkg/dataplane/abi"
 	"netio.dev/netio/pkg/dataplane/device"
+	"netio.dev/netio/pkg/dataplane/device/nap"
 )
-
-// napTime is how long a wait may keep a processor from Go's scheduler. It would
-// give the processor away and look for another one afterwards, which costs more than
-// a packet. What it wants meanwhile it says by a signal, which ends the call.
-const napTime = time.Millisecond
 
 // lane is the process's side of one lane. Its descriptors stay open, and the
 // area mapped, while one of the locks is held.
@@ -115,17 +111,7 @@ func (l *lane) ready() bool {
 // what poll says of the device, and takes a wake-up.
 func (l *lane) sleep(dur time.Duration) (revents int16, err error) {
 	l.poll = [2]unix.PollFd{{Fd: int32(l.fd), Events: unix.POLLIN}, {Fd: int32(l.wakefd), Events: unix.POLLIN}}
-	nap := dur
-	if dur < 0 || dur > napTime {
-		nap = napTime
-	}
-	n, errno := l.ppoll(unix.RawSyscall6, nap)
-	if n == 0 && errno == 0 && nap != dur {
-		if dur > 0 {
-			dur -= nap
-		}
-		_, errno = l.ppoll(unix.Syscall6, dur)
-	}
+	_, errno := nap.Wait(dur, l.ppoll)
 	switch errno {
 	case 0:
 	case unix.EINTR:
@@ -140,9 +126,7 @@ func (l *lane) sleep(dur time.Duration) (revents int16, err error) {
 	return l.poll[0].Revents, nil
 }
 
-type syscall6 func(trap, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2 uintptr, errno unix.Errno)
-
-func (l *lane) ppoll(call syscall6, dur time.Duration) (int, unix.Errno) {
+func (l *lane) ppoll(call nap.Syscall, dur time.Duration) (int, unix.Errno) {
 	l.calls.Add(1)
 	var timeout *unix.Timespec
 	if dur >= 0 {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"netio.dev/netio/pkg/dataplane/device/nap"
 	"netio.dev/netio/pkg/dataplane/monotonic"
 )
 
@@ -195,17 +196,7 @@ const blockedSleep = time.Millisecond
 
 // sleep waits in epoll for at most dur, or without limit if dur < 0.
 func (l *lane) sleep(dur time.Duration) (int, error) {
-	nap := dur
-	if dur < 0 || dur > napTime {
-		nap = napTime
-	}
-	n, errno := l.epoll(syscall.RawSyscall6, nap)
-	if n == 0 && errno == 0 && nap != dur {
-		if dur > 0 {
-			dur -= nap
-		}
-		n, errno = l.epoll(syscall.Syscall6, dur)
-	}
+	n, errno := nap.Wait(dur, l.epoll)
 	switch errno {
 	case 0:
 		return n, nil
@@ -215,14 +206,7 @@ func (l *lane) sleep(dur time.Duration) (int, error) {
 	return 0, fmt.Errorf("wait for packets: %w", errno)
 }
 
-// napTime is how long a wait may keep a processor from Go's scheduler. It would
-// give the processor away and look for another one afterwards, which costs more than
-// a packet. What it wants meanwhile it says by a signal, which ends the call.
-const napTime = time.Millisecond
-
-type syscall6 func(trap, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2 uintptr, errno syscall.Errno)
-
-func (l *lane) epoll(call syscall6, dur time.Duration) (int, syscall.Errno) {
+func (l *lane) epoll(call nap.Syscall, dur time.Duration) (int, syscall.Errno) {
 	l.calls++
 	var timeout *unix.Timespec
 	if dur >= 0 {
