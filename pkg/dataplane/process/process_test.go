@@ -50,8 +50,6 @@ type bed struct {
 	runDir string
 	sup    *exec.Cmd
 	log    *logBuffer
-	config dataplanev1.ConfigurationClient
-	watch  dataplanev1.ObservationClient
 }
 
 type logBuffer struct {
@@ -91,13 +89,6 @@ func newBed(t *testing.T) *bed {
 	}
 	b.start()
 	t.Cleanup(b.stop)
-	conn, err := grpc.NewClient("unix://"+filepath.Join(b.runDir, socketFile), grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	b.config, b.watch = dataplanev1.NewConfigurationClient(conn), dataplanev1.NewObservationClient(conn)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Log(b.log.String())
@@ -120,10 +111,28 @@ func (b *bed) stop() {
 	_ = b.sup.Wait()
 }
 
-func (b *bed) ctx() context.Context {
+// dial connects to the worker that lives now. Nobody keeps the connection: one
+// to a worker that has been killed takes calls until its end is noticed.
+func (b *bed) dial() (context.Context, *grpc.ClientConn) {
+	b.t.Helper()
+	conn, err := grpc.NewClient("unix://"+filepath.Join(b.runDir, socketFile), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	if err != nil {
+		b.t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(b.t.Context(), 20*time.Second)
-	b.t.Cleanup(cancel)
-	return ctx
+	b.t.Cleanup(func() { cancel(); conn.Close() })
+	return ctx, conn
+}
+
+func (b *bed) status() *dataplanev1.StatusResponse {
+	b.t.Helper()
+	ctx, conn := b.dial()
+	st, err := dataplanev1.NewObservationClient(conn).Status(ctx, &dataplanev1.StatusRequest{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return st
 }
 
 // wire gives the pods their ports and addresses.
@@ -136,7 +145,8 @@ func (b *bed) wire() {
 			Addresses: []string{fmt.Sprintf("10.77.0.%d", i+1), fmt.Sprintf("fd77::%d", i+1)},
 		})
 	}
-	res, err := b.config.Apply(b.ctx(), &dataplanev1.ApplyRequest{Change: &dataplanev1.ApplyRequest_Snapshot{Snapshot: snap}})
+	ctx, conn := b.dial()
+	res, err := dataplanev1.NewConfigurationClient(conn).Apply(ctx, &dataplanev1.ApplyRequest{Change: &dataplanev1.ApplyRequest_Snapshot{Snapshot: snap}})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -260,10 +270,7 @@ func TestKillWorker(t *testing.T) {
 	}
 	var longest time.Duration
 	for k := range kills {
-		st, err := b.watch.Status(b.ctx(), &dataplanev1.StatusRequest{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		st := b.status()
 		if st.Revision != 7 || int(st.Restarts) != k {
 			t.Fatalf("revision %d after %d restarts, want 7 after %d", st.Revision, st.Restarts, k)
 		}
@@ -304,18 +311,32 @@ func TestKillSupervisor(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	s := b.stream(ctx, "10.77.0.2")
+	old := int(b.status().Pid)
+	worker, err := unix.PidfdOpen(old, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(worker)
 	if err := b.sup.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = b.sup.Wait()
 	before := s.received.Load()
+	// The next supervisor starts beside a worker that may still be dying.
 	b.start()
-	st, err := b.watch.Status(b.ctx(), &dataplanev1.StatusRequest{})
-	if err != nil {
-		t.Fatal(err)
+	for end := []unix.PollFd{{Fd: int32(worker), Events: unix.POLLIN}}; ; {
+		n, err := unix.Poll(end, 20_000)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if n != 1 {
+			t.Fatalf("the worker outlives its supervisor: %v", err)
+		}
+		break
 	}
-	if st.Revision != 7 {
-		t.Errorf("revision %d, want 7", st.Revision)
+	st := b.status()
+	if st.Revision != 7 || int(st.Pid) == old {
+		t.Errorf("revision %d from process %d, want 7 from another than %d", st.Revision, st.Pid, old)
 	}
 	deadline := time.After(30 * time.Second)
 	for s.received.Load() < before+1<<20/8 {
