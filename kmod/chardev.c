@@ -90,7 +90,10 @@ static int netio_own(struct netio_file *f, struct netio_instance *inst, u32 flag
 	}
 	if (inst->owner && !(flags & NETIO_ATTACH_TAKEOVER))
 		return -EBUSY;
+	down_write(&inst->mem.maps);
 	WRITE_ONCE(inst->epoch, inst->epoch + 1);
+	netio_memory_revoke(&inst->mem);
+	up_write(&inst->mem.maps);
 	inst->area->epoch = inst->epoch;
 	f->epoch = inst->epoch;
 	/* The former owner learns of it by whatever it waits for or calls. */
@@ -104,8 +107,9 @@ static int netio_own(struct netio_file *f, struct netio_instance *inst, u32 flag
 	return 0;
 }
 
-static int netio_attach_instance(struct netio_file *f, struct netio_attach *a)
+static int netio_attach_instance(struct file *file, struct netio_attach *a)
 {
+	struct netio_file *f = file->private_data;
 	struct netio_choice choice = {
 		.name = a->name, .lanes = a->lanes, .nbufs = a->nbuf_count,
 		.ports = a->port_max, .parked_max = a->parked_max,
@@ -128,6 +132,8 @@ static int netio_attach_instance(struct netio_file *f, struct netio_attach *a)
 		a->parked_max = inst->parked_max;
 		a->area_size = inst->mem.size;
 		a->epoch = inst->epoch;
+		/* Before the first map: they are revoked by it. */
+		file->f_mapping = inst->mem.inode->i_mapping;
 		/* pairs with netio_owned() */
 		smp_store_release(&f->inst, inst);
 	}
@@ -149,8 +155,9 @@ static bool netio_name_ok(const char *name)
 	return true;
 }
 
-static long netio_ioctl_attach(struct netio_file *f, void __user *arg)
+static long netio_ioctl_attach(struct file *file, void __user *arg)
 {
+	struct netio_file *f = file->private_data;
 	const u32 known = NETIO_ATTACH_TAKEOVER | NETIO_ATTACH_EXISTING |
 			  NETIO_ATTACH_JOIN;
 	struct netio_attach a;
@@ -168,7 +175,7 @@ static long netio_ioctl_attach(struct netio_file *f, void __user *arg)
 	a.abi_version = NETIO_ABI_VERSION;
 	if (!err) {
 		mutex_lock(&f->lock);
-		err = f->inst ? -EALREADY : netio_attach_instance(f, &a);
+		err = f->inst ? -EALREADY : netio_attach_instance(file, &a);
 		mutex_unlock(&f->lock);
 	}
 	if (err && err != -EPROTO)
@@ -344,7 +351,7 @@ static long netio_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case NETIO_IOC_KICK:
 		return netio_ioctl_kick(f, arg);
 	case NETIO_IOC_ATTACH:
-		return netio_ioctl_attach(f, p);
+		return netio_ioctl_attach(file, p);
 	case NETIO_IOC_SELECT_LANE:
 		return netio_ioctl_select_lane(f, arg);
 	case NETIO_IOC_SET_PORT:
@@ -408,7 +415,20 @@ static void netio_vma_open(struct vm_area_struct *vma)
 	netio_instance_hold(vma->vm_private_data);
 }
 
+static vm_fault_t netio_vma_fault(struct vm_fault *vmf)
+{
+	struct netio_file *f = vmf->vma->vm_file->private_data;
+	struct netio_instance *inst = vmf->vma->vm_private_data;
+	vm_fault_t ret;
+
+	down_read(&inst->mem.maps);
+	ret = netio_memory_fault(&inst->mem, vmf, inst->epoch != f->epoch);
+	up_read(&inst->mem.maps);
+	return ret;
+}
+
 static const struct vm_operations_struct netio_vm_ops = {
+	.fault = netio_vma_fault,
 	.open = netio_vma_open,
 	.close = netio_vma_close,
 };

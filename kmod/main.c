@@ -19,6 +19,7 @@
 #include "chardev.h"
 #include "instance.h"
 #include "knet.h"
+#include "memory.h"
 #include "outq.h"
 #include "nic.h"
 
@@ -53,9 +54,12 @@ static int __init netio_init(void)
 {
 	int err;
 
-	err = netio_instances_init();
+	err = netio_memory_init();
 	if (err)
 		return err;
+	err = netio_instances_init();
+	if (err)
+		goto memory;
 	err = netio_knet_init();
 	if (err)
 		goto instances;
@@ -72,6 +76,8 @@ knet:
 	netio_knet_exit();
 instances:
 	netio_instances_exit();
+memory:
+	netio_memory_exit();
 	return err;
 }
 
@@ -81,6 +87,7 @@ static void __exit netio_exit(void)
 	netio_nics_exit();
 	netio_knet_exit();
 	netio_instances_exit();
+	netio_memory_exit();
 }
 
 module_init(netio_init);

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/fs.h>
+#include <linux/fs_context.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
+#include <linux/mount.h>
+#include <linux/pseudo_fs.h>
+#include <linux/sched/signal.h>
 #include <linux/vmalloc.h>
 
 #include "compat.h"
@@ -12,6 +17,39 @@
  * has fragments.
  */
 #define NETIO_CHUNK_ORDER	(PAGE_SHIFT >= 15 ? 0 : 15 - PAGE_SHIFT)
+
+/* Pages that a fault maps at a time: few faults, and none that takes long. */
+#define NETIO_FAULT_PAGES	512UL
+
+/*
+ * An inode for each area, since maps are revoked by inode: that of the device
+ * node is for all areas.
+ */
+#define NETIO_FS_MAGIC		0x4e54494f
+
+static struct vfsmount *netio_mnt;
+
+static int netio_fs_init(struct fs_context *fc)
+{
+	return init_pseudo(fc, NETIO_FS_MAGIC) ? 0 : -ENOMEM;
+}
+
+static struct file_system_type netio_fs = {
+	.name = "netio",
+	.init_fs_context = netio_fs_init,
+	.kill_sb = kill_anon_super,
+};
+
+int netio_memory_init(void)
+{
+	netio_mnt = kern_mount(&netio_fs);
+	return PTR_ERR_OR_ZERO(netio_mnt);
+}
+
+void netio_memory_exit(void)
+{
+	kern_unmount(netio_mnt);
+}
 
 int netio_memory_layout(struct netio_area *hdr, u32 lanes, u32 nbufs, u32 ports)
 {
@@ -84,6 +122,8 @@ static int netio_alloc_pages(struct netio_memory *mem)
 				get_page(page + j);
 			mem->pages[i++] = page + j;
 		}
+		if (fatal_signal_pending(current))
+			return -EINTR;
 		cond_resched();
 	}
 	return 0;
@@ -91,19 +131,27 @@ static int netio_alloc_pages(struct netio_memory *mem)
 
 int netio_memory_alloc(struct netio_memory *mem, const struct netio_area *hdr)
 {
-	int err = -ENOMEM;
+	struct inode *inode;
+	int err;
 
 	/* The ABI's pages are of 4 KiB; larger ones would have two writers. */
 	BUILD_BUG_ON(PAGE_SIZE != NETIO_PAGE_SIZE);
 	memset(mem, 0, sizeof(*mem));
+	init_rwsem(&mem->maps);
+	inode = alloc_anon_inode(netio_mnt->mnt_sb);
+	if (IS_ERR(inode))
+		return PTR_ERR(inode);
+	mem->inode = inode;
 	mem->size = hdr->area_size;
 	mem->writable = hdr->plane_off;
 	mem->nbuf_off = hdr->nbuf_off;
 	mem->page_count = mem->size >> PAGE_SHIFT;
 	mem->pages = kvcalloc(mem->page_count, sizeof(*mem->pages),
 			      GFP_KERNEL_ACCOUNT);
-	if (!mem->pages)
-		return -ENOMEM;
+	if (!mem->pages) {
+		err = -ENOMEM;
+		goto fail;
+	}
 	err = netio_alloc_pages(mem);
 	if (err)
 		goto fail;
@@ -126,9 +174,12 @@ void netio_memory_free(struct netio_memory *mem)
 
 	if (mem->control)
 		vunmap(mem->control);
-	for (i = 0; mem->pages && i < mem->page_count && mem->pages[i]; i++)
+	for (i = 0; mem->pages && i < mem->page_count && mem->pages[i]; i++) {
 		put_page(mem->pages[i]);
+		cond_resched();
+	}
 	kvfree(mem->pages);
+	iput(mem->inode);
 	memset(mem, 0, sizeof(*mem));
 }
 
@@ -146,8 +197,39 @@ int netio_memory_mmap(struct netio_memory *mem, struct vm_area_struct *vma)
 			return -EACCES;
 		vm_flags_mod(vma, 0, VM_MAYWRITE);
 	}
-	vm_flags_mod(vma, VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY | VM_MIXEDMAP,
-		     VM_MAYEXEC);
-	/* All at once: a fault on the packet path would cost more than a packet. */
-	return vm_insert_pages(vma, vma->vm_start, mem->pages + first, &n);
+	/* VM_IO: no page is pinned, and used when the map has long been revoked. */
+	vm_flags_mod(vma, VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY | VM_MIXEDMAP |
+		     VM_IO, VM_MAYEXEC);
+	return 0;
+}
+
+vm_fault_t netio_memory_fault(struct netio_memory *mem, struct vm_fault *vmf,
+			      bool revoked)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	unsigned long first = (vmf->address - vma->vm_start) >> PAGE_SHIFT, i, end;
+
+	lockdep_assert_held(&mem->maps);
+	if (revoked) {
+		vmf->page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+		return vmf->page ? 0 : VM_FAULT_OOM;
+	}
+	/* A fault on the packet path costs more than a packet: have few of them. */
+	first = rounddown(first, NETIO_FAULT_PAGES);
+	end = min(first + NETIO_FAULT_PAGES, vma_pages(vma));
+	for (i = first; i < end; i++) {
+		int err = vm_insert_page(vma, vma->vm_start + i * PAGE_SIZE,
+					 mem->pages[vma->vm_pgoff + i]);
+
+		/* EBUSY: another thread's fault has been quicker. */
+		if (err && err != -EBUSY)
+			return err == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+	}
+	return VM_FAULT_NOPAGE;
+}
+
+void netio_memory_revoke(struct netio_memory *mem)
+{
+	lockdep_assert_held_write(&mem->maps);
+	unmap_mapping_range(mem->inode->i_mapping, 0, 0, 1);
 }

@@ -306,8 +306,8 @@ struct netio_plane {
 /* --- housekeeping: ioctls of /dev/netio ------------------------------------ */
 
 /* ATTACH: join or create an instance and own it. */
-#define NETIO_ATTACH_TAKEOVER	0x1	/* take it from a live owner, who is told; its map
-					 * stays, so it can still spoil packets */
+#define NETIO_ATTACH_TAKEOVER	0x1	/* take it from a live owner, who is told; what it
+					 * has mapped is its own memory then, zeroed */
 #define NETIO_ATTACH_EXISTING	0x2	/* do not create: ENOENT */
 #define NETIO_ATTACH_JOIN	0x4	/* another descriptor of the process that owns it,
 					 * to poll another lane; EPERM for others */
@@ -315,7 +315,7 @@ struct netio_plane {
 /*
  * Errors: EPROTO wrong ABI version, EINVAL a value out of range, EPERM no
  * CAP_NET_ADMIN over the network namespace, EBUSY it has a live owner, ENOENT see
- * flags, EALREADY this descriptor is attached, ENOMEM. The other ioctls, mmap()
+ * flags, EALREADY this descriptor is attached, ENOMEM, EINTR. The other ioctls, mmap()
  * and poll() give ENOTCONN (POLLERR) before ATTACH and EOWNERDEAD (POLLERR and
  * POLLHUP) after another process has taken the instance over.
  */
