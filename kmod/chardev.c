@@ -270,7 +270,7 @@ static long netio_ioctl_del_port(struct netio_instance *inst, unsigned long port
 	if (iface && iface->ops)
 		iface->ops->remove(iface);
 	else if (iface)
-		netio_knet_delete(iface);
+		netio_knet_delete(iface, NULL);
 	rtnl_unlock();
 	return iface ? 0 : -ENOENT;
 }

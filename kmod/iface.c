@@ -11,6 +11,8 @@
 
 /* Ports whose backlogs have their turn at a time. */
 #define NETIO_BACKLOGS	16
+/* Packets of a backlog, whatever txqueuelen a pod has chosen. */
+#define NETIO_BACKLOG_MAX	16384U
 
 static u32 netio_default_quota(const struct netio_instance *inst)
 {
@@ -18,43 +20,74 @@ static u32 netio_default_quota(const struct netio_instance *inst)
 }
 
 /*
- * Whether an nbuf in the process's hands names the port: a number must not be
+ * Ports that an nbuf in the process's hands names, in bits: a number must not be
  * used anew while a packet for its former owner is on its way.
  */
-static bool netio_port_named(struct netio_instance *inst, u32 port)
+static unsigned long *netio_ports_named(struct netio_instance *inst)
 {
+	unsigned long *named = kvcalloc(BITS_TO_LONGS(inst->port_max), sizeof(long),
+					GFP_KERNEL);
 	u32 i;
 
-	for (i = 0; i < inst->nbuf_count; i++) {
+	for (i = 0; named && i < inst->nbuf_count; i++) {
 		struct netio_nb *nb = &inst->nb[i];
+		u32 port = READ_ONCE(nb->buf->eport);
 
-		if (READ_ONCE(nb->owner) == NETIO_NB_PROCESS &&
-		    READ_ONCE(nb->buf->eport) == port)
-			return true;
+		if (READ_ONCE(nb->owner) == NETIO_NB_PROCESS && port < inst->port_max)
+			__set_bit(array_index_nospec(port, inst->port_max), named);
+		if (!(i % NETIO_WALK))
+			cond_resched();
 	}
-	return false;
+	return named;
 }
 
-/* A number that was never used, else the one that has been free for longest. */
-static u32 netio_port_choose(struct netio_instance *inst)
+/*
+ * A number that was never used, else the one that has been free for longest.
+ * ENOSPC, ENOMEM.
+ */
+static int netio_port_choose(struct netio_instance *inst, u32 *chosen)
 {
+	unsigned long *named;
 	u32 best = 0, port;
 
 	while (inst->port_next < inst->port_max) {
 		port = inst->port_next++;
-		if (!rtnl_dereference(inst->ifaces[port]))
-			return port;
+		if (!rtnl_dereference(inst->ifaces[port])) {
+			*chosen = port;
+			return 0;
+		}
 	}
+	if (inst->port_count == inst->port_max - 1)
+		return -ENOSPC;
+	named = netio_ports_named(inst);
+	if (!named)
+		return -ENOMEM;
 	for (port = 1; port < inst->port_max; port++) {
-		if (rtnl_dereference(inst->ifaces[port]))
+		if (rtnl_dereference(inst->ifaces[port]) || test_bit(port, named))
 			continue;
 		if (best && (s32)(inst->port_removed[port] -
 				  inst->port_removed[best]) >= 0)
 			continue;
-		if (!netio_port_named(inst, port))
-			best = port;
+		best = port;
 	}
-	return best;
+	kvfree(named);
+	*chosen = best;
+	return best ? 0 : -ENOSPC;
+}
+
+/* Under wait_lock. */
+static void netio_backlog_wait(struct netio_iface *iface)
+{
+	list_add_tail(&iface->waiting, &iface->inst->waiting);
+	WRITE_ONCE(iface->inst->waiting_count, iface->inst->waiting_count + 1);
+}
+
+static void netio_backlog_unwait(struct netio_iface *iface)
+{
+	if (list_empty(&iface->waiting))
+		return;
+	list_del_init(&iface->waiting);
+	WRITE_ONCE(iface->inst->waiting_count, iface->inst->waiting_count - 1);
 }
 
 int netio_iface_add(struct netio_iface *iface, struct netio_instance *inst,
@@ -62,6 +95,7 @@ int netio_iface_add(struct netio_iface *iface, struct netio_instance *inst,
 		    struct netlink_ext_ack *extack)
 {
 	u32 port = c->port, quota = c->quota, generation;
+	int err;
 
 	ASSERT_RTNL();
 	if (READ_ONCE(inst->dead))
@@ -78,11 +112,12 @@ int netio_iface_add(struct netio_iface *iface, struct netio_instance *inst,
 		NL_SET_ERR_MSG(extack, "port number is beyond the instance's last");
 		return -EINVAL;
 	}
-	if (!port)
-		port = netio_port_choose(inst);
 	if (!port) {
-		NL_SET_ERR_MSG(extack, "all port numbers of the instance are in use");
-		return -ENOSPC;
+		err = netio_port_choose(inst, &port);
+		if (err == -ENOSPC)
+			NL_SET_ERR_MSG(extack, "all port numbers of the instance are in use");
+		if (err)
+			return err;
 	}
 	if (rtnl_dereference(inst->ifaces[port])) {
 		NL_SET_ERR_MSG(extack, "port number is in use");
@@ -107,6 +142,7 @@ int netio_iface_add(struct netio_iface *iface, struct netio_instance *inst,
 	WRITE_ONCE(iface->sh->state,
 		   NETIO_PORT_S_PRESENT | (iface->ops ? NETIO_PORT_S_NIC : 0));
 	netio_instance_hold(inst);
+	inst->port_count++;
 	rcu_assign_pointer(inst->ifaces[port], iface);
 	netio_event_port(inst, port);
 	return 0;
@@ -118,6 +154,7 @@ void netio_iface_hide(struct netio_iface *iface)
 
 	ASSERT_RTNL();
 	RCU_INIT_POINTER(inst->ifaces[iface->port], NULL);
+	inst->port_count--;
 	inst->port_removed[iface->port] = inst->port_removals++;
 }
 
@@ -132,7 +169,7 @@ void netio_iface_remove(struct netio_iface *iface)
 	}
 	netio_backlog_purge(iface);
 	spin_lock_bh(&inst->wait_lock);
-	list_del_init(&iface->waiting);
+	netio_backlog_unwait(iface);
 	spin_unlock_bh(&inst->wait_lock);
 	netio_outq_forget(inst, iface->port);
 	WRITE_ONCE(iface->sh->state, 0);
@@ -149,9 +186,11 @@ void netio_iface_remove(struct netio_iface *iface)
 
 void netio_iface_state(struct netio_iface *iface, bool up)
 {
-	WRITE_ONCE(iface->sh->state,
-		   NETIO_PORT_S_PRESENT | (up ? NETIO_PORT_S_UP : 0) |
-		   (iface->ops ? NETIO_PORT_S_NIC : 0));
+	/* Packets change CONGESTED at the same time. */
+	if (up)
+		atomic_or(NETIO_PORT_S_UP, (atomic_t *)&iface->sh->state);
+	else
+		atomic_andnot(NETIO_PORT_S_UP, (atomic_t *)&iface->sh->state);
 	netio_event_port(iface->inst, iface->port);
 }
 
@@ -171,8 +210,11 @@ int netio_iface_set(struct netio_iface *iface, const struct netio_set_port *s)
 	if (s->nbuf_quota != ~0U)
 		WRITE_ONCE(iface->sh->nbuf_quota,
 			   s->nbuf_quota ?: netio_default_quota(iface->inst));
-	if (s->mark_bytes != ~0U)
+	if (s->mark_bytes != ~0U) {
 		WRITE_ONCE(iface->sh->mark_bytes, s->mark_bytes);
+		if (netio_congestion(iface))
+			netio_event_qos(iface->inst, iface->port);
+	}
 	local_bh_disable();
 	netio_backlogs(iface->inst);
 	local_bh_enable();
@@ -233,7 +275,8 @@ static void netio_backlog_add(struct netio_iface *iface, struct sk_buff *skb)
 	skb_dst_drop(skb);
 	nf_reset_ct(skb);
 	spin_lock(&iface->backlog.lock);
-	full = skb_queue_len(&iface->backlog) >= iface->dev->tx_queue_len;
+	full = skb_queue_len(&iface->backlog) >=
+	       min(READ_ONCE(iface->dev->tx_queue_len), NETIO_BACKLOG_MAX);
 	if (!full) {
 		__skb_queue_tail(&iface->backlog, skb);
 		WRITE_ONCE(iface->backlogged, true);
@@ -245,7 +288,7 @@ static void netio_backlog_add(struct netio_iface *iface, struct sk_buff *skb)
 	}
 	spin_lock(&inst->wait_lock);
 	if (list_empty(&iface->waiting))
-		list_add_tail(&iface->waiting, &inst->waiting);
+		netio_backlog_wait(iface);
 	spin_unlock(&inst->wait_lock);
 	smp_mb(); /* what was freed before it waited did not wake it */
 	netio_backlog_run(iface);
@@ -306,9 +349,9 @@ void netio_backlogs(struct netio_instance *inst)
 	while (last) {
 		iface = list_first_entry(&inst->waiting, struct netio_iface,
 					 waiting);
-		list_del_init(&iface->waiting);
+		netio_backlog_unwait(iface);
 		if (!netio_backlog_run(iface))
-			list_add_tail(&iface->waiting, &inst->waiting);
+			netio_backlog_wait(iface);
 		if (iface == last || !--budget)
 			break;
 	}

@@ -95,21 +95,41 @@ static void netio_event_count(struct netio_lane *lane, u32 action, atomic_t *v)
 		netio_event_put(lane, action, n);
 }
 
-static void netio_event_bits(struct netio_lane *lane, u32 action,
-			     unsigned long *bits)
+/* The events of one group; false: there is no more room. */
+static bool netio_event_group(struct netio_lane *lane, u32 action,
+			      struct netio_port_set *set, u32 group)
 {
 	struct netio_instance *inst = lane->inst;
-	u32 port;
+	unsigned long port = (unsigned long)group * NETIO_PORT_GROUP;
+	unsigned long end = min_t(unsigned long, port + NETIO_PORT_GROUP, inst->port_max);
 
-	if (!netio_event_room(lane))
-		return;
-	for_each_set_bit(port, bits, inst->port_max) {
+	for (port = find_next_bit(set->ports, end, port); port < end;
+	     port = find_next_bit(set->ports, end, port + 1)) {
 		if (!netio_event_room(lane))
-			return;
-		if (!test_and_clear_bit(port, bits))
+			return false;
+		if (!test_and_clear_bit(port, set->ports))
 			continue;
 		atomic_dec(&inst->events);
 		netio_event_put(lane, action, port);
+	}
+	return true;
+}
+
+static void netio_event_ports(struct netio_lane *lane, u32 action,
+			      struct netio_port_set *set)
+{
+	u32 groups = DIV_ROUND_UP(lane->inst->port_max, NETIO_PORT_GROUP), group;
+
+	if (!netio_event_room(lane))
+		return;
+	for_each_set_bit(group, set->groups, groups) {
+		/* Before the look: who sets a port's bit sets the group's after it. */
+		if (!test_and_clear_bit(group, set->groups))
+			continue;
+		if (!netio_event_group(lane, action, set, group)) {
+			set_bit(group, set->groups);
+			return;
+		}
 	}
 }
 
@@ -121,18 +141,20 @@ void netio_inq_events(struct netio_lane *lane)
 	netio_event_count(lane, NETIO_IN_DENIED, &lane->denied);
 	/* What is of no lane goes to the first. */
 	if (lane->number == 0 && atomic_read(&inst->events) > 0) {
-		netio_event_bits(lane, NETIO_IN_PORT, inst->port_events);
-		netio_event_bits(lane, NETIO_IN_QOS, inst->qos_events);
+		netio_event_ports(lane, NETIO_IN_PORT, &inst->port_events);
+		netio_event_ports(lane, NETIO_IN_QOS, &inst->qos_events);
 	}
 }
 
-static void netio_event_bit(struct netio_instance *inst, u32 port,
-			    unsigned long *bits)
+static void netio_event_add(struct netio_instance *inst, u32 port,
+			    struct netio_port_set *set)
 {
 	struct netio_lane *lane = &inst->lanes[0];
 
-	if (!test_and_set_bit(port, bits))
+	if (!test_and_set_bit(port, set->ports)) {
 		atomic_inc(&inst->events);
+		set_bit(port / NETIO_PORT_GROUP, set->groups);
+	}
 	local_bh_disable();
 	netio_inq_events(lane);
 	netio_inq_wake(lane);
@@ -141,12 +163,12 @@ static void netio_event_bit(struct netio_instance *inst, u32 port,
 
 void netio_event_port(struct netio_instance *inst, u32 port)
 {
-	netio_event_bit(inst, port, inst->port_events);
+	netio_event_add(inst, port, &inst->port_events);
 }
 
 void netio_event_qos(struct netio_instance *inst, u32 port)
 {
-	netio_event_bit(inst, port, inst->qos_events);
+	netio_event_add(inst, port, &inst->qos_events);
 }
 
 void netio_event_drops(struct netio_lane *lane, u32 count)

@@ -29,6 +29,7 @@
 u32 netio_start_position;
 
 static unsigned int netio_net_id __read_mostly;
+static struct workqueue_struct *netio_releases;
 
 struct netio_net *netio_net(struct net *net)
 {
@@ -122,6 +123,20 @@ static void netio_lane_init(struct netio_instance *inst, u32 number)
 	netio_outq_init(lane);
 }
 
+static int netio_port_set_init(struct netio_port_set *set, u32 ports)
+{
+	set->ports = kvcalloc(BITS_TO_LONGS(ports), sizeof(long), GFP_KERNEL_ACCOUNT);
+	set->groups = bitmap_zalloc(DIV_ROUND_UP(ports, NETIO_PORT_GROUP),
+				    GFP_KERNEL_ACCOUNT);
+	return set->ports && set->groups ? 0 : -ENOMEM;
+}
+
+static void netio_port_set_free(struct netio_port_set *set)
+{
+	kvfree(set->ports);
+	bitmap_free(set->groups);
+}
+
 /* Frees what there is, also of one that was not made to its end. */
 static void netio_instance_free(struct netio_instance *inst)
 {
@@ -137,13 +152,18 @@ static void netio_instance_free(struct netio_instance *inst)
 	netio_nbs_exit(inst);
 	kvfree(inst->ifaces);
 	kvfree(inst->port_removed);
-	bitmap_free(inst->port_events);
-	bitmap_free(inst->qos_events);
+	netio_port_set_free(&inst->port_events);
+	netio_port_set_free(&inst->qos_events);
 	if (inst->dummy)
 		netio_free_dummy(inst->dummy);
 	netio_memory_free(&inst->mem);
 	put_pid(inst->owner);
 	kvfree(inst);
+}
+
+static void netio_instance_release(struct work_struct *work)
+{
+	netio_instance_free(container_of(work, struct netio_instance, release));
 }
 
 static struct netio_instance *netio_instance_new(struct net *net,
@@ -162,6 +182,7 @@ static struct netio_instance *netio_instance_new(struct net *net,
 	if (!inst)
 		return ERR_PTR(-ENOMEM);
 	kref_init(&inst->ref);
+	INIT_WORK(&inst->release, netio_instance_release);
 	INIT_LIST_HEAD(&inst->node);
 	mutex_init(&inst->lock);
 	spin_lock_init(&inst->wait_lock);
@@ -193,11 +214,10 @@ static struct netio_instance *netio_instance_new(struct net *net,
 	inst->ifaces = kvcalloc(ports, sizeof(*inst->ifaces), GFP_KERNEL_ACCOUNT);
 	inst->port_removed = kvcalloc(ports, sizeof(*inst->port_removed),
 				      GFP_KERNEL_ACCOUNT);
-	inst->port_events = bitmap_zalloc(ports, GFP_KERNEL_ACCOUNT);
-	inst->qos_events = bitmap_zalloc(ports, GFP_KERNEL_ACCOUNT);
 	inst->dummy = alloc_netdev_dummy(0);
-	if (!inst->ifaces || !inst->port_removed || !inst->port_events ||
-	    !inst->qos_events || !inst->dummy)
+	if (!inst->ifaces || !inst->port_removed || !inst->dummy ||
+	    netio_port_set_init(&inst->port_events, ports) ||
+	    netio_port_set_init(&inst->qos_events, ports))
 		goto fail;
 	for (i = 0; i < lanes; i++)
 		netio_lane_init(inst, i);
@@ -209,14 +229,16 @@ fail:
 	return ERR_PTR(err);
 }
 
-static void netio_instance_release(struct kref *ref)
+static void netio_instance_last(struct kref *ref)
 {
-	netio_instance_free(container_of(ref, struct netio_instance, ref));
+	/* The last may be of a map or a knet: under mmap_lock, or rtnl. */
+	queue_work(netio_releases,
+		   &container_of(ref, struct netio_instance, ref)->release);
 }
 
 void netio_instance_put(struct netio_instance *inst)
 {
-	kref_put(&inst->ref, netio_instance_release);
+	kref_put(&inst->ref, netio_instance_last);
 }
 
 static struct netio_instance *netio_lookup(struct netio_net *nn, const char *name)
@@ -246,20 +268,28 @@ struct netio_instance *netio_instance_get(struct net *net,
 					  const struct netio_choice *c)
 {
 	struct netio_net *nn = netio_net(net);
-	struct netio_instance *inst;
+	struct netio_instance *inst, *new;
 
+	inst = netio_instance_find(net, c->name);
+	if (!IS_ERR(inst))
+		return inst;
+	/* It may take long, and who makes a knet waits for the lock under rtnl. */
+	new = netio_instance_new(net, c);
+	if (IS_ERR(new))
+		return new;
 	mutex_lock(&nn->lock);
 	inst = netio_lookup(nn, c->name);
 	if (!inst) {
-		inst = netio_instance_new(net, c);
-		if (!IS_ERR(inst)) {
-			/* An instance is in use, whoever owns it. */
-			__module_get(THIS_MODULE);
-			list_add_tail(&inst->node, &nn->instances);
-			netio_instance_hold(inst);
-		}
+		/* An instance is in use, whoever owns it. */
+		__module_get(THIS_MODULE);
+		list_add_tail(&new->node, &nn->instances);
+		netio_instance_hold(new);
 	}
 	mutex_unlock(&nn->lock);
+	if (!inst)
+		return new;
+	/* Somebody else has made one meanwhile. */
+	netio_instance_put(new);
 	return inst;
 }
 
@@ -279,14 +309,12 @@ int netio_instance_destroy(struct netio_instance *inst)
 {
 	struct netio_net *nn = netio_net(inst->net);
 	int err = 0;
-	u32 port;
 
 	lockdep_assert_held(&inst->lock);
 	rtnl_lock(); /* after this no port is added */
-	for (port = 1; port < inst->port_max && !err; port++)
-		if (rtnl_dereference(inst->ifaces[port]))
-			err = -EBUSY;
-	if (!err)
+	if (inst->port_count)
+		err = -EBUSY;
+	else
 		WRITE_ONCE(inst->dead, true);
 	rtnl_unlock();
 	if (err)
@@ -299,6 +327,35 @@ int netio_instance_destroy(struct netio_instance *inst)
 }
 
 /* --- a new owner ----------------------------------------------------------- */
+
+/*
+ * Whether what is on the InQ from pos to tail is what is unread. Who handed in
+ * nbufs that it had not read, or counted its head back, has left entries there
+ * whose nbufs have come in another packet since.
+ */
+static bool netio_inq_sound(struct netio_lane *lane, u32 pos, u32 tail)
+{
+	struct netio_instance *inst = lane->inst;
+	u32 i;
+
+	for (i = 0; pos != tail; pos++, i++) {
+		u32 e = READ_ONCE(lane->inq[pos & ((1U << inst->order) - 1)]);
+		u32 action = e >> NETIO_ENT_ACTION_SHIFT & NETIO_ENT_ACTION_MASK;
+		const struct netio_nb *nb = &inst->nb[e & NETIO_ENT_PARAM_MASK];
+
+		netio_walk_pause(inst, i);
+		/* Somebody is about to write it. */
+		if ((e & NETIO_ENT_TOGGLE) != NETIO_TOGGLE(pos, inst->order))
+			continue;
+		if (action != NETIO_IN_RX && action != NETIO_IN_GRANT &&
+		    action != NETIO_IN_FETCHED)
+			continue;
+		if (READ_ONCE(nb->owner) != NETIO_NB_PROCESS ||
+		    nb->lane != lane->number || nb->pos != pos)
+			return false;
+	}
+	return true;
+}
 
 /* Where the next owner of a lane begins: behind what the last one has read. */
 static void netio_inq_hand_over(struct netio_lane *lane)
@@ -313,6 +370,8 @@ static void netio_inq_hand_over(struct netio_lane *lane)
 		while (pos != tail &&
 		       READ_ONCE(lane->inq[(pos - 1) & (size - 1)]) & NETIO_ENT_MORE)
 			pos++;
+	if (!netio_inq_sound(lane, pos, tail))
+		pos = tail;
 	lane->d->inq_start = pos;
 	WRITE_ONCE(lane->p->inq_head, pos);
 	WRITE_ONCE(lane->woken, READ_ONCE(lane->p->sleep_seq));
@@ -334,6 +393,7 @@ void netio_instance_hand_over(struct netio_instance *inst)
 	u32 i;
 
 	lockdep_assert_held(&inst->lock);
+	/* After this nobody works on the OutQs. */
 	for (i = 0; i < inst->lane_count; i++)
 		netio_outq_drain(&inst->lanes[i]);
 
@@ -346,6 +406,7 @@ void netio_instance_hand_over(struct netio_instance *inst)
 		struct netio_lane *lane;
 		struct sk_buff *skb;
 
+		netio_walk_pause(inst, i);
 		if (!netio_nb_take(nb))
 			continue;
 		/* Where it was given is known only now that it is ours. */
@@ -385,19 +446,21 @@ static void __net_exit netio_net_exit(struct net *net)
 	struct netio_instance *inst;
 
 	while (!list_empty(&nn->instances)) {
+		LIST_HEAD(knets);
 		u32 port;
 
 		inst = list_first_entry(&nn->instances, struct netio_instance, node);
 		rtnl_lock();
 		WRITE_ONCE(inst->dead, true);
-		for (port = 1; port < inst->port_max; port++) {
+		for (port = 1; inst->port_count && port < inst->port_max; port++) {
 			struct netio_iface *iface = rtnl_dereference(inst->ifaces[port]);
 
 			if (iface && iface->ops)
 				iface->ops->remove(iface);
 			else if (iface)
-				netio_knet_delete(iface);
+				netio_knet_delete(iface, &knets);
 		}
+		unregister_netdevice_many(&knets);
 		rtnl_unlock();
 		mutex_lock(&nn->lock);
 		netio_instance_unlist(inst);
@@ -414,10 +477,19 @@ static struct pernet_operations netio_net_ops = {
 
 int netio_instances_init(void)
 {
-	return register_pernet_device(&netio_net_ops);
+	int err;
+
+	netio_releases = alloc_workqueue("netio", WQ_UNBOUND, 0);
+	if (!netio_releases)
+		return -ENOMEM;
+	err = register_pernet_device(&netio_net_ops);
+	if (err)
+		destroy_workqueue(netio_releases);
+	return err;
 }
 
 void netio_instances_exit(void)
 {
 	unregister_pernet_device(&netio_net_ops);
+	destroy_workqueue(netio_releases);
 }

@@ -63,9 +63,18 @@ struct netio_lane {
 	unsigned long heartbeat_at;	/* jiffies */
 } ____cacheline_aligned_in_smp;
 
+/* Ports, a bit each, and a bit for each group of them that has any. */
+struct netio_port_set {
+	unsigned long *ports;
+	unsigned long *groups;	/* of NETIO_PORT_GROUP ports */
+};
+
+#define NETIO_PORT_GROUP	4096
+
 /* What one process owns at a time (paper, section 5). */
 struct netio_instance {
 	struct kref ref;	/* its list, each file, map, and interface */
+	struct work_struct release;	/* after the last put, which may be anywhere */
 	struct list_head node;	/* netio_net.instances, under netio_net.lock */
 	struct net *net;	/* not counted: it ends its instances */
 	char name[NETIO_NAME_MAX];
@@ -91,15 +100,17 @@ struct netio_instance {
 
 	/* ports: written under rtnl, read under RCU */
 	struct netio_iface __rcu **ifaces;
+	u32 port_count;
 	u32 port_next;		/* numbers from here on were never used */
 	u32 *port_removed;	/* when a number was removed: a count, 0: never used */
 	u32 port_removals;
 	u32 drivers;		/* ports that send nbufs by themselves */
 	spinlock_t wait_lock;	/* outside a backlog's lock */
 	struct list_head waiting;	/* interfaces with a backlog */
-	unsigned long *port_events;	/* ports whose PORT event is not yet told */
-	unsigned long *qos_events;
-	atomic_t events;	/* bits in both */
+	u32 waiting_count;
+	struct netio_port_set port_events;	/* whose PORT event is not yet told */
+	struct netio_port_set qos_events;
+	atomic_t events;	/* ports in both */
 
 	/* ownership */
 	struct mutex lock;	/* outside rtnl */
@@ -134,11 +145,12 @@ struct netio_instance *netio_instance_find(struct net *net, const char *name);
 
 /*
  * Makes an instance, or finds the one of that name. ERR_PTR: EINVAL for values
- * out of range, ENOMEM. Sleeps.
+ * out of range, ENOMEM, EINTR for a process that is being killed. Sleeps.
  */
 struct netio_instance *netio_instance_get(struct net *net,
 					  const struct netio_choice *c);
 
+/* In any context. */
 void netio_instance_put(struct netio_instance *inst);
 
 static inline void netio_instance_hold(struct netio_instance *inst)

@@ -64,8 +64,10 @@ static int netio_knet_stop(struct net_device *dev)
 	struct netio_iface *iface = netdev_priv(dev);
 
 	netio_iface_state(iface, false);
-	/* Nobody sends any more after this. */
-	synchronize_net();
+	/*
+	 * Nobody sends any more: the caller has had a grace period, for all that are
+	 * closed at once. What came later would be purged at the end.
+	 */
 	netio_backlog_purge(iface);
 	return 0;
 }
@@ -150,7 +152,8 @@ static void netio_knet_setup(struct net_device *dev)
 	dev->mtu = ETH_DATA_LEN;
 	dev->min_mtu = NETIO_KNET_MTU_MIN;
 	dev->max_mtu = NETIO_KNET_MTU_MAX;
-	dev->priv_flags |= IFF_NO_QUEUE;
+	/* Netpoll sends with interrupts off, and here locks turn softirqs off only. */
+	dev->priv_flags |= IFF_NO_QUEUE | IFF_DISABLE_NETPOLL;
 	dev->needed_headroom = NETIO_HEADROOM;
 	dev->tx_queue_len = NETIO_KNET_BACKLOG;
 	dev->features = NETIO_KNET_FEATURES;
@@ -215,15 +218,13 @@ NETIO_NEWLINK(netio_knet_newlink)
 
 static void netio_knet_dellink(struct net_device *dev, struct list_head *head)
 {
-	/* Down first: from here on nothing is sent by it. */
-	dev_close(dev);
 	netio_iface_hide(netdev_priv(dev));
 	unregister_netdevice_queue(dev, head);
 }
 
-void netio_knet_delete(struct netio_iface *iface)
+void netio_knet_delete(struct netio_iface *iface, struct list_head *list)
 {
-	netio_knet_dellink(iface->dev, NULL);
+	netio_knet_dellink(iface->dev, list);
 }
 
 static size_t netio_knet_size(const struct net_device *dev)
@@ -241,7 +242,10 @@ static int netio_knet_fill(struct sk_buff *skb, const struct net_device *dev)
 	if (nla_put_string(skb, IFLA_KNET_INSTANCE, iface->inst->name) ||
 	    nla_put_u32(skb, IFLA_KNET_PORT, iface->port) ||
 	    nla_put_u32(skb, IFLA_KNET_QUOTA, iface->sh->nbuf_quota) ||
-	    nla_put_u32(skb, IFLA_KNET_FLAGS, iface->sh->flags) ||
+	    nla_put_u32(skb, IFLA_KNET_FLAGS, iface->sh->flags))
+		return -EMSGSIZE;
+	/* What the owner keeps with it is no business of a pod's. */
+	if (net_eq(dev_net(dev), iface->inst->net) &&
 	    nla_put_string(skb, IFLA_KNET_LABEL, iface->label))
 		return -EMSGSIZE;
 	return 0;

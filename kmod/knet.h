@@ -8,8 +8,11 @@
 struct netio_iface;
 struct netio_instance;
 
-/* Deletes the interface of a knet. rtnl is held. */
-void netio_knet_delete(struct netio_iface *iface);
+/*
+ * Deletes the interface of a knet, or has unregister_netdevice_many() do it, if
+ * there is a list. rtnl is held.
+ */
+void netio_knet_delete(struct netio_iface *iface, struct list_head *list);
 
 int netio_knet_init(void);
 void netio_knet_exit(void);

@@ -345,22 +345,47 @@ static u32 netio_next(struct netio_lane *lane, struct netio_run *run)
 
 /* --- delivery, under out_lock alone ------------------------------------- */
 
+static bool netio_over_mark(const struct netio_port *sh)
+{
+	u32 mark = READ_ONCE(sh->mark_bytes);
+
+	return mark && READ_ONCE(sh->q_bytes) > mark;
+}
+
+bool netio_congestion(struct netio_iface *iface)
+{
+	struct netio_port *sh = iface->sh;
+	bool was = READ_ONCE(sh->state) & NETIO_PORT_S_CONGESTED, is, now;
+
+	smp_mb(); /* the caller's change before the look */
+	now = netio_over_mark(sh);
+	do {
+		is = now;
+		if (is)
+			atomic_or(NETIO_PORT_S_CONGESTED, (atomic_t *)&sh->state);
+		else
+			atomic_andnot(NETIO_PORT_S_CONGESTED, (atomic_t *)&sh->state);
+		smp_mb(); /* of several who write, the last one looks again */
+		now = netio_over_mark(sh);
+	} while (now != is);
+	return is != was;
+}
+
 void netio_queued(struct netio_iface *iface, int packets, int bytes)
 {
 	struct netio_port *sh = iface->sh;
-	u32 mark = READ_ONCE(sh->mark_bytes), now, before;
+	u32 mark, now, before;
 
 	atomic_add(packets, (atomic_t *)&sh->q_packets);
 	now = atomic_add_return(bytes, (atomic_t *)&sh->q_bytes);
+	/* After the bytes: who changes it looks at them afterwards. */
+	mark = READ_ONCE(sh->mark_bytes);
 	if (likely(!mark))
 		return;
 	before = now - bytes;
 	if ((before > mark) == (now > mark))
 		return;
-	if (now > mark)
-		atomic_or(NETIO_PORT_S_CONGESTED, (atomic_t *)&sh->state);
-	else
-		atomic_andnot(NETIO_PORT_S_CONGESTED, (atomic_t *)&sh->state);
+	netio_congestion(iface);
 	netio_event_qos(iface->inst, iface->port);
 }
 
@@ -610,27 +635,46 @@ void netio_walk_end(struct netio_instance *inst)
 	local_bh_enable();
 }
 
-void netio_outq_forget(struct netio_instance *inst, u32 port)
+void netio_walk_pause(struct netio_instance *inst, u32 i)
 {
+	if (!i || i % NETIO_WALK)
+		return;
+	netio_walk_end(inst);
+	cond_resched();
+	netio_walk_begin(inst);
+}
+
+/* One walk for what was received from a port; false: FETCH may have moved some. */
+static bool netio_forget(struct netio_instance *inst, u32 port, bool pause)
+{
+	struct netio_port *sh = &inst->ports[port];
 	u32 i;
 
-	if (!atomic_read((atomic_t *)&inst->ports[port].nbufs))
-		return;
 	netio_walk_begin(inst);
 	for (i = 0; i < inst->nbuf_count; i++) {
 		struct netio_nb *nb = &inst->nb[i];
 
+		if (pause)
+			netio_walk_pause(inst, i);
 		if (nb->iport != port)
 			continue;
 		/* Its socket may end with its network namespace. */
 		if (nb->skb)
 			skb_orphan(nb->skb);
-		atomic_dec((atomic_t *)&inst->ports[port].nbufs);
-		atomic_sub(nb->parked,
-			   (atomic_t *)&inst->ports[port].parked_bytes);
+		atomic_dec((atomic_t *)&sh->nbufs);
+		atomic_sub(nb->parked, (atomic_t *)&sh->parked_bytes);
 		nb->iport = 0;
 	}
 	netio_walk_end(inst);
+	return !atomic_read((atomic_t *)&sh->nbufs);
+}
+
+void netio_outq_forget(struct netio_instance *inst, u32 port)
+{
+	if (!atomic_read((atomic_t *)&inst->ports[port].nbufs))
+		return;
+	if (!netio_forget(inst, port, true))
+		netio_forget(inst, port, false);
 }
 
 void netio_outq_unpark(struct netio_lane *lane)
@@ -644,6 +688,7 @@ void netio_outq_unpark(struct netio_lane *lane)
 	for (i = 0; i < inst->nbuf_count; i++) {
 		struct netio_nb *nb = &inst->nb[i];
 
+		netio_walk_pause(inst, i);
 		if (nb->lane != lane->number || !netio_nb_take(nb))
 			continue;
 		if (nb->skb) {

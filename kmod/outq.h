@@ -32,11 +32,23 @@ void netio_outq_nudge(struct netio_lane *lane);
 void netio_walk_begin(struct netio_instance *inst);
 void netio_walk_end(struct netio_instance *inst);
 
+/* Nbufs that are walked over at a time. */
+#define NETIO_WALK	1024
+
+/* At nbuf i of a walk: lets others have their turn, now and then. May sleep. */
+void netio_walk_pause(struct netio_instance *inst, u32 i);
+
 /* Starts the service if it polls and there is work. Softirqs are off. */
 void netio_outq_hint(struct netio_lane *lane);
 
 /* Counts packets of one port into or out of its transmit queue length. */
 void netio_queued(struct netio_iface *iface, int packets, int bytes);
+
+/*
+ * Has the port's CONGESTED say what its queue is, after either has changed; true:
+ * that is something else than before.
+ */
+bool netio_congestion(struct netio_iface *iface);
 
 /* What was received from a port is charged to nobody any more. */
 void netio_outq_forget(struct netio_instance *inst, u32 port);

@@ -414,7 +414,8 @@ struct netio_steer_nic {
 #define NETIO_IOC_KICK		_IO('n', 0xa1)	/* arg: lane */
 #define NETIO_IOC_SET_PORT	_IOW('n', 0xa2, struct netio_set_port)
 #define NETIO_IOC_DESTROY	_IO('n', 0xa3)	/* the instance; EBUSY while it has ports */
-#define NETIO_IOC_SELECT_LANE	_IO('n', 0xa4)	/* arg: the lane that poll() on this fd is for */
+#define NETIO_IOC_SELECT_LANE	_IO('n', 0xa4)	/* arg: lane that poll() on this fd is for, 0
+						 * before; epoll keeps the one it began with */
 #define NETIO_IOC_GET_PORT	_IOWR('n', 0xa5, struct netio_get_port)
 #define NETIO_IOC_DEL_PORT	_IO('n', 0xa6)	/* arg: port; deletes its interface. ENOENT */
 #define NETIO_IOC_ADD_NIC	_IOWR('n', 0xa7, struct netio_add_nic)
@@ -430,7 +431,8 @@ enum {
 	IFLA_KNET_PORT,		/* u32: number; 0 or absent: the device chooses; dumped */
 	IFLA_KNET_QUOTA,	/* u32: nbufs */
 	IFLA_KNET_FLAGS,	/* u32: NETIO_PORT_F_* */
-	IFLA_KNET_LABEL,	/* string: see NETIO_LABEL_MAX */
+	IFLA_KNET_LABEL,	/* string: see NETIO_LABEL_MAX; dumped in the instance's
+				 * network namespace alone */
 	__IFLA_KNET_MAX,
 };
 

@@ -97,6 +97,7 @@ func Run(t *testing.T, h Harness) {
 		{"TCP", testTCP},
 		{"Lanes", testLanes},
 		{"TakeOver", testTakeOver},
+		{"TakeOverFromLiar", testTakeOverFromLiar},
 		{"OwnerDeath", testOwnerDeath},
 		{"NIC", testNIC},
 		{"Steer", testSteer},

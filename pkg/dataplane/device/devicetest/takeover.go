@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -190,6 +191,46 @@ func testTakeOver(t *testing.T, h Harness) {
 	for _, p := range []*pod{a, b} {
 		p.dev = second
 	}
+}
+
+// testTakeOverFromLiar takes over from a process that handed in what it had not
+// read, so that nbufs came again: each is in one place for the next owner.
+func testTakeOverFromLiar(t *testing.T, h Harness) {
+	inst := h.Create(t, Config{Nbufs: 64})
+	t.Cleanup(func() {
+		if err := inst.Destroy(); err != nil {
+			t.Errorf("destroy: %v", err)
+		}
+	})
+	first := attach(t, inst)
+	w := newWorker(t, first, 0)
+	d := w.area.DLane(0)
+	count := w.area.NbufCount()
+	tail := func() uint32 { return atomic.LoadUint32(&d.InqTail) }
+	from := tail()
+	for round := range uint32(3) {
+		w.put(abi.Entry(abi.OutWant, count))
+		w.kick()
+		for end := time.Now().Add(patience); tail()-from < (round+1)*count; {
+			if time.Now().After(end) {
+				t.Fatalf("%d entries on the InQ, want %d", tail()-from, (round+1)*count)
+			}
+			w.kick()
+		}
+		if round == 2 {
+			break
+		}
+		for i := range count {
+			w.put(abi.Entry(abi.OutFree, i))
+		}
+		w.kick()
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second := attach(t, inst)
+	defer shut(t, second)
+	newWorker(t, second, 0).settle()
 }
 
 func upless(ports []device.PortInfo) []device.PortInfo {
