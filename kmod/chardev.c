@@ -17,6 +17,7 @@
 #include "knet.h"
 #include "nic.h"
 #include "outq.h"
+#include "trace.h"
 
 /* An open file. What it is attached to is set once. */
 struct netio_file {
@@ -47,6 +48,7 @@ static int netio_release(struct inode *inode, struct file *file)
 	if (inst) {
 		mutex_lock(&inst->lock);
 		if (inst->epoch == f->epoch && !--inst->owner_files) {
+			trace_netio_owner(inst, NETIO_OWNER_GONE);
 			put_pid(inst->owner);
 			inst->owner = NULL;
 			inst->area->owner_pid = 0;
@@ -77,6 +79,7 @@ static struct netio_instance *netio_owned(struct netio_file *f)
 static int netio_own(struct netio_file *f, struct netio_instance *inst, u32 flags)
 {
 	struct pid *self = task_tgid(current);
+	enum netio_owner_change change;
 	u32 i;
 
 	if (inst->dead)
@@ -86,6 +89,7 @@ static int netio_own(struct netio_file *f, struct netio_instance *inst, u32 flag
 			return -EPERM;
 		inst->owner_files++;
 		f->epoch = inst->epoch;
+		trace_netio_owner(inst, NETIO_OWNER_JOIN);
 		return 0;
 	}
 	if (inst->owner && !(flags & NETIO_ATTACH_TAKEOVER))
@@ -99,9 +103,11 @@ static int netio_own(struct netio_file *f, struct netio_instance *inst, u32 flag
 	/* The former owner learns of it by whatever it waits for or calls. */
 	for (i = 0; i < inst->lane_count; i++)
 		wake_up_interruptible_all(&inst->lanes[i].wait);
+	change = inst->owner ? NETIO_OWNER_TAKEOVER : NETIO_OWNER_ATTACH;
 	put_pid(inst->owner);
 	inst->owner = get_pid(self);
 	inst->owner_files = 1;
+	trace_netio_owner(inst, change);
 	inst->area->owner_pid = pid_vnr(self);
 	netio_instance_hand_over(inst);
 	return 0;
@@ -193,7 +199,9 @@ static long netio_ioctl_kick(struct netio_file *f, unsigned long lane)
 		return PTR_ERR(inst);
 	if (lane >= inst->lane_count)
 		return -EINVAL;
-	netio_outq_kick(&inst->lanes[array_index_nospec(lane, inst->lane_count)]);
+	lane = array_index_nospec(lane, inst->lane_count);
+	trace_netio_kick(&inst->lanes[lane], READ_ONCE(inst->lanes[lane].head));
+	netio_outq_kick(&inst->lanes[lane]);
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "iface.h"
 #include "outq.h"
 #include "packet.h"
+#include "trace.h"
 
 /* Ports whose backlogs have their turn at a time. */
 #define NETIO_BACKLOGS	16
@@ -255,8 +256,10 @@ void netio_iface_uncharge(struct netio_instance *inst, u32 port, u32 parked)
 		atomic_sub(parked, (atomic_t *)&inst->ports[port].parked_bytes);
 }
 
-static void netio_iface_drop(struct netio_iface *iface, struct sk_buff *skb)
+static void netio_iface_drop(struct netio_iface *iface, struct sk_buff *skb,
+			     enum netio_drop_reason reason)
 {
+	trace_netio_drop(iface->inst, iface->port, skb->len, reason);
 	atomic64_inc((atomic64_t *)&iface->sh->rx_drop);
 	if (!iface->ops)
 		DEV_STATS_INC(iface->dev, tx_dropped);
@@ -283,7 +286,7 @@ static void netio_backlog_add(struct netio_iface *iface, struct sk_buff *skb)
 	}
 	spin_unlock(&iface->backlog.lock);
 	if (full) {
-		netio_iface_drop(iface, skb);
+		netio_iface_drop(iface, skb, NETIO_DROP_RX_NO_NBUF);
 		return;
 	}
 	spin_lock(&inst->wait_lock);
@@ -308,7 +311,7 @@ void netio_iface_receive(struct netio_iface *iface, struct sk_buff *skb)
 	if (err == -ENOBUFS)
 		netio_backlog_add(iface, skb);
 	else
-		netio_iface_drop(iface, skb);
+		netio_iface_drop(iface, skb, NETIO_DROP_RX_NO_PACKET);
 }
 
 /* false: it has to wait on. */
@@ -326,7 +329,7 @@ static bool netio_backlog_run(struct netio_iface *iface)
 			break;
 		}
 		if (err)
-			netio_iface_drop(iface, skb);
+			netio_iface_drop(iface, skb, NETIO_DROP_RX_NO_PACKET);
 	}
 	/* Cleared only now: no packet may overtake. */
 	if (!skb)

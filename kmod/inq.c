@@ -3,6 +3,7 @@
 #include <linux/poll.h>
 
 #include "inq.h"
+#include "trace.h"
 
 static u32 netio_entry(struct netio_lane *lane, u32 pos, u32 action, u32 param)
 {
@@ -58,6 +59,7 @@ void netio_inq_wake(struct netio_lane *lane)
 	/* Written by the process: any value is one wake-up, no more. */
 	WRITE_ONCE(lane->woken, seq);
 	atomic64_inc((atomic64_t *)&lane->d->wakeups);
+	trace_netio_wake(lane, READ_ONCE(lane->d->inq_tail));
 	wake_up_interruptible_poll(&lane->wait, EPOLLIN | EPOLLRDNORM);
 }
 

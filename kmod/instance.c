@@ -13,6 +13,8 @@
 #include "knet.h"
 #include "nbuf.h"
 #include "outq.h"
+#include "show.h"
+#include "trace.h"
 
 #define NETIO_NBUFS_DEFAULT	8192
 #define NETIO_PORTS_DEFAULT	65536
@@ -57,6 +59,7 @@ static void netio_lane_pulse(struct netio_lane *lane)
 	if (time_before(jiffies, lane->heartbeat_at +
 				 msecs_to_jiffies(min(dead_ms, 3600000U))))
 		return;
+	trace_netio_hung(lane, READ_ONCE(lane->d->inq_tail));
 	netio_outq_unpark(lane);
 	lane->heartbeat_at = jiffies;
 }
@@ -264,6 +267,22 @@ struct netio_instance *netio_instance_find(struct net *net, const char *name)
 	return inst ?: ERR_PTR(-ENOENT);
 }
 
+struct netio_instance *netio_instance_at(struct net *net, u32 place)
+{
+	struct netio_net *nn = netio_net(net);
+	struct netio_instance *inst, *found = NULL;
+
+	mutex_lock(&nn->lock);
+	list_for_each_entry(inst, &nn->instances, node)
+		if (!place--) {
+			netio_instance_hold(inst);
+			found = inst;
+			break;
+		}
+	mutex_unlock(&nn->lock);
+	return found;
+}
+
 struct netio_instance *netio_instance_get(struct net *net,
 					  const struct netio_choice *c)
 {
@@ -436,7 +455,7 @@ static int __net_init netio_net_init(struct net *net)
 
 	mutex_init(&nn->lock);
 	INIT_LIST_HEAD(&nn->instances);
-	return 0;
+	return netio_show_init(net);
 }
 
 /* Nobody owns what is left: an owner would hold the namespace. */
@@ -445,6 +464,7 @@ static void __net_exit netio_net_exit(struct net *net)
 	struct netio_net *nn = netio_net(net);
 	struct netio_instance *inst;
 
+	netio_show_exit(net);
 	while (!list_empty(&nn->instances)) {
 		LIST_HEAD(knets);
 		u32 port;

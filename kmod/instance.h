@@ -144,6 +144,12 @@ struct netio_choice {
 struct netio_instance *netio_instance_find(struct net *net, const char *name);
 
 /*
+ * The instance at a place in the list of net, with a reference, or NULL. Places
+ * change when instances end. Sleeps.
+ */
+struct netio_instance *netio_instance_at(struct net *net, u32 place);
+
+/*
  * Makes an instance, or finds the one of that name. ERR_PTR: EINVAL for values
  * out of range, ENOMEM, EINTR for a process that is being killed. Sleeps.
  */

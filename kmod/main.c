@@ -10,7 +10,8 @@
  *	packet    between skbs and nbufs     iface   what a port number stands for
  *	knet      the pseudo interface      nic     a network card as a port
  *	adapter   any other NIC             driver  NICs with a driver of ours
- *	steer     what of a NIC's is ours
+ *	steer     what of a NIC's is ours           show   /proc/net/netio
+ *	trace	events/netio in tracefs
  */
 #include <linux/module.h>
 #include <linux/netio.h>

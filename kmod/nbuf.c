@@ -132,6 +132,28 @@ void netio_nb_free(struct netio_instance *inst, const u32 *idx, u32 n)
 	spin_unlock(&c->lock);
 }
 
+u32 netio_nb_free_count(struct netio_instance *inst)
+{
+	u32 n = READ_ONCE(inst->free_count);
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		n += READ_ONCE(per_cpu_ptr(inst->caches, cpu)->count);
+	return n;
+}
+
+u32 netio_nb_process_count(struct netio_instance *inst)
+{
+	u32 n = 0, i;
+
+	for (i = 0; i < inst->nbuf_count; i++) {
+		n += READ_ONCE(inst->nb[i].owner) == NETIO_NB_PROCESS;
+		if (!(i % 1024))
+			cond_resched();
+	}
+	return n;
+}
+
 struct sk_buff *netio_nb_detach(struct netio_instance *inst,
 				struct netio_nb *nb)
 {

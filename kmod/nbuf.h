@@ -35,6 +35,10 @@ struct netio_nb_cache {
 int netio_nbs_init(struct netio_instance *inst);
 void netio_nbs_exit(struct netio_instance *inst);
 
+/* How many the device has free, and how many the process has, at about this moment. */
+u32 netio_nb_free_count(struct netio_instance *inst);
+u32 netio_nb_process_count(struct netio_instance *inst);
+
 /* An empty nbuf of the device, or -1. Softirqs are off. */
 int netio_nb_alloc(struct netio_instance *inst);
 

@@ -15,6 +15,7 @@
 #include "nic.h"
 #include "outq.h"
 #include "packet.h"
+#include "trace.h"
 
 /* Destinations whose next hop a processor remembers. */
 #define NETIO_HOPS	64
@@ -274,8 +275,10 @@ int netio_nic_send(struct netio_lane *lane, const u32 *idx, u32 n,
 	}
 	nic->links[idx[0]].bytes = f.len;
 	netio_queued(*iface, 1, f.len);
-	if (likely(!nic->driver->send(nic->dev, &f)))
+	if (likely(!nic->driver->send(nic->dev, &f))) {
+		trace_netio_send(lane, eport, f.len);
 		return 1;
+	}
 	netio_queued(*iface, -1, -(int)f.len);
 	return -ENOBUFS;
 }

@@ -7,6 +7,7 @@
 #include "nic.h"
 #include "outq.h"
 #include "packet.h"
+#include "trace.h"
 
 /* What deadman_us is if the process does not say, and its bounds. */
 u32 netio_deadman_default = 50;
@@ -68,6 +69,7 @@ static u32 netio_deadman_us(struct netio_lane *lane)
 static void netio_bad(struct netio_lane *lane)
 {
 	WRITE_ONCE(lane->d->bad_entry, lane->d->bad_entry + 1);
+	trace_netio_bad_entry(lane, lane->head);
 }
 
 /* Takes an index of the process's; false: it is not its to give. */
@@ -142,6 +144,7 @@ static bool netio_send_nbufs(struct netio_lane *lane, struct netio_run *run,
 	run->drops++;
 	WRITE_ONCE(lane->d->tx_drop, lane->d->tx_drop + 1);
 	atomic64_inc((atomic64_t *)&iface->sh->tx_drop);
+	trace_netio_drop(lane->inst, iface->port, 0, NETIO_DROP_TX_REFUSED);
 	netio_release(lane, run, idx, n);
 	return true;
 }
@@ -166,6 +169,8 @@ static void netio_send(struct netio_lane *lane, struct netio_run *run,
 		} else {
 			run->drops++;
 			WRITE_ONCE(lane->d->tx_drop, lane->d->tx_drop + 1);
+			trace_netio_drop(inst, eport, 0, bad ? NETIO_DROP_TX_LOST :
+							       NETIO_DROP_TX_NO_MEMORY);
 		}
 		goto out;
 	}
@@ -175,10 +180,13 @@ static void netio_send(struct netio_lane *lane, struct netio_run *run,
 		WRITE_ONCE(lane->d->tx_drop, lane->d->tx_drop + 1);
 		if (iface)
 			atomic64_inc((atomic64_t *)&iface->sh->tx_drop);
+		trace_netio_drop(inst, eport, skb->len, iface ? NETIO_DROP_TX_DOWN :
+								NETIO_DROP_TX_NO_PORT);
 		__skb_queue_tail(&run->drop, skb);
 		goto out;
 	}
 	netio_cb(skb)->iface = iface;
+	trace_netio_send(lane, eport, skb->len);
 	__skb_queue_tail(&run->send, skb);
 	WRITE_ONCE(lane->d->tx_packets, lane->d->tx_packets + 1);
 out:

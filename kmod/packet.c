@@ -14,6 +14,7 @@
 #include "inq.h"
 #include "outq.h"
 #include "packet.h"
+#include "trace.h"
 
 /* UDP_MAX_SEGMENTS of the kernel that has the lowest. */
 #define NETIO_UDP_SEGMENTS_MAX	64
@@ -267,6 +268,7 @@ int netio_packet_receive(struct netio_iface *iface, struct sk_buff *skb)
 	nb->copied = copied;
 	netio_inq_put(lane, NETIO_IN_RX, &idx, 1);
 done:
+	trace_netio_receive(lane, iface->port, len);
 	atomic64_inc((atomic64_t *)&lane->d->rx_packets);
 	if (unlikely(atomic_read(&inst->events)))
 		netio_inq_events(&inst->lanes[0]);
@@ -643,6 +645,7 @@ int netio_packet_give(struct netio_iface *iface, const struct netio_frame *f)
 	netio_describe_frame(inst->nb[idx[0]].buf, f, iface->port, hdr_len, hash,
 			     lane->number, hashed);
 	netio_inq_put(lane, NETIO_IN_RX, idx, f->count);
+	trace_netio_receive(lane, iface->port, f->len);
 	atomic64_inc((atomic64_t *)&lane->d->rx_packets);
 	return 0;
 }
