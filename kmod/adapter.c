@@ -47,7 +47,7 @@ static rx_handler_result_t netio_adapter_receive(struct sk_buff **pskb)
 	/* Pages that a sender lent must not wait for a process. */
 	if (unlikely(skb_orphan_frags_rx(skb, GFP_ATOMIC) ||
 		     !netio_adapter_trim(skb, space))) {
-		atomic64_inc((atomic64_t *)&nic->iface.sh->rx_drop);
+		netio_iface_rx_drop(&nic->iface, skb->len, NETIO_DROP_RX_NO_PACKET);
 		kfree_skb(skb);
 		return RX_HANDLER_CONSUMED;
 	}

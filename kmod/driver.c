@@ -169,9 +169,11 @@ enum netio_nic_verdict netio_nic_receive(struct netio_nic *nic,
 {
 	struct netio_piece *first = &f->pieces[0];
 	const u8 *l2 = netio_nic_nbuf(nic, first->index) + first->off;
+	enum netio_drop_reason reason = NETIO_DROP_RX_NO_PACKET;
 	__be16 proto;
-	u32 len;
 	bool ours;
+	u32 len;
+	int err;
 
 	if (unlikely(first->len < ETH_HLEN + sizeof(struct iphdr)))
 		return NETIO_NIC_HOST;
@@ -201,10 +203,13 @@ enum netio_nic_verdict netio_nic_receive(struct netio_nic *nic,
 		first->len = len;
 		f->len = len;
 	}
-	if (likely(!netio_packet_give(&nic->iface, f)))
+	err = netio_packet_give(&nic->iface, f);
+	if (likely(!err))
 		return NETIO_NIC_TAKEN;
+	if (err == -ENOBUFS)
+		reason = NETIO_DROP_RX_NO_NBUF;
 drop:
-	atomic64_inc((atomic64_t *)&nic->iface.sh->rx_drop);
+	netio_iface_rx_drop(&nic->iface, f->len, reason);
 	return NETIO_NIC_DROPPED;
 }
 EXPORT_SYMBOL_GPL(netio_nic_receive);

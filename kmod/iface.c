@@ -256,13 +256,26 @@ void netio_iface_uncharge(struct netio_instance *inst, u32 port, u32 parked)
 		atomic_sub(parked, (atomic_t *)&inst->ports[port].parked_bytes);
 }
 
-static void netio_iface_drop(struct netio_iface *iface, struct sk_buff *skb,
-			     enum netio_drop_reason reason)
+void netio_iface_rx_drop(struct netio_iface *iface, u32 len,
+			 enum netio_drop_reason reason)
 {
-	trace_netio_drop(iface->inst, iface->port, skb->len, reason);
+	trace_netio_drop(iface->inst, iface->port, len, reason);
 	atomic64_inc((atomic64_t *)&iface->sh->rx_drop);
 	if (!iface->ops)
 		DEV_STATS_INC(iface->dev, tx_dropped);
+}
+
+void netio_iface_tx_drop(struct netio_iface *iface, u32 len,
+			 enum netio_drop_reason reason)
+{
+	trace_netio_drop(iface->inst, iface->port, len, reason);
+	atomic64_inc((atomic64_t *)&iface->sh->tx_drop);
+}
+
+static void netio_iface_drop(struct netio_iface *iface, struct sk_buff *skb,
+			     enum netio_drop_reason reason)
+{
+	netio_iface_rx_drop(iface, skb->len, reason);
 	kfree_skb(skb);
 }
 

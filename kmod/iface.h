@@ -98,6 +98,27 @@ void netio_iface_uncharge(struct netio_instance *inst, u32 port, u32 parked);
  */
 void netio_iface_receive(struct netio_iface *iface, struct sk_buff *skb);
 
+/* Why a packet ends that came from a port (RX), or was to go there (TX). */
+enum netio_drop_reason {
+	NETIO_DROP_RX_NO_NBUF,
+	NETIO_DROP_RX_NO_PACKET,	/* its headers are wrong */
+	NETIO_DROP_RX_NO_MEMORY,
+	NETIO_DROP_RX_DOWN,
+	NETIO_DROP_TX_NO_PORT,
+	NETIO_DROP_TX_DOWN,
+	NETIO_DROP_TX_TOO_LONG,
+	NETIO_DROP_TX_NO_NEIGHBOUR,
+	NETIO_DROP_TX_REFUSED,		/* by the NIC, or its queue */
+	NETIO_DROP_TX_NO_MEMORY,
+	NETIO_DROP_TX_LOST,		/* its parked payload is gone */
+};
+
+/* Counts a packet of len bytes that is dropped; the caller frees it. */
+void netio_iface_rx_drop(struct netio_iface *iface, u32 len,
+			 enum netio_drop_reason reason);
+void netio_iface_tx_drop(struct netio_iface *iface, u32 len,
+			 enum netio_drop_reason reason);
+
 /* Lets backlogs go on after nbufs have been freed. Softirqs are off. */
 void netio_backlogs(struct netio_instance *inst);
 

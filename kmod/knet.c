@@ -24,15 +24,20 @@ static netdev_tx_t netio_knet_xmit(struct sk_buff *skb, struct net_device *dev)
 	struct netio_iface *iface = netdev_priv(dev);
 
 	/* Who bypasses queueing disciplines may come late. */
-	if (unlikely(!netif_running(dev)) ||
-	    /* Pages that a sender lent (MSG_ZEROCOPY) must not wait for a process. */
-	    unlikely(skb_orphan_frags_rx(skb, GFP_ATOMIC))) {
-		DEV_STATS_INC(dev, tx_dropped);
-		kfree_skb(skb);
-		return NETDEV_TX_OK;
+	if (unlikely(!netif_running(dev))) {
+		netio_iface_rx_drop(iface, skb->len, NETIO_DROP_RX_DOWN);
+		goto drop;
+	}
+	/* Pages that a sender lent (MSG_ZEROCOPY) must not wait for a process. */
+	if (unlikely(skb_orphan_frags_rx(skb, GFP_ATOMIC))) {
+		netio_iface_rx_drop(iface, skb->len, NETIO_DROP_RX_NO_MEMORY);
+		goto drop;
 	}
 	dev_sw_netstats_tx_add(dev, 1, skb->len);
 	netio_iface_receive(iface, skb);
+	return NETDEV_TX_OK;
+drop:
+	kfree_skb(skb);
 	return NETDEV_TX_OK;
 }
 

@@ -161,9 +161,10 @@ static void netio_nic_charge(struct netio_nic *nic, struct sk_buff *skb)
 	netio_queued(&nic->iface, 1, skb->truesize);
 }
 
-static void netio_nic_drop(struct netio_nic *nic, struct sk_buff *skb)
+static void netio_nic_drop(struct netio_nic *nic, struct sk_buff *skb,
+			   enum netio_drop_reason reason)
 {
-	atomic64_inc((atomic64_t *)&nic->iface.sh->tx_drop);
+	netio_iface_tx_drop(&nic->iface, skb->len, reason);
 	kfree_skb(skb);
 }
 
@@ -186,7 +187,7 @@ static void netio_nic_driver_xmit(struct netio_nic *nic, struct sk_buff *skb)
 
 		skb_mark_not_on_list(skb);
 		if (nic->driver->send_skb(nic->dev, skb))
-			netio_nic_drop(nic, skb);
+			netio_nic_drop(nic, skb, NETIO_DROP_TX_REFUSED);
 		skb = next;
 	}
 }
@@ -196,6 +197,8 @@ static void netio_nic_transmit(struct netio_iface *iface, struct sk_buff *skb)
 {
 	struct netio_nic *nic = netio_nic_of(iface);
 	struct net_device *dev = nic->dev;
+	enum netio_drop_reason reason = NETIO_DROP_TX_NO_MEMORY;
+	u32 len = skb->len;
 	u8 ha[MAX_ADDR_LEN];
 	struct netio_hop *hop;
 
@@ -209,13 +212,21 @@ static void netio_nic_transmit(struct netio_iface *iface, struct sk_buff *skb)
 	skb_reset_network_header(skb);
 	skb_reset_mac_header(skb);
 	skb_forward_csum(skb);
-	if (unlikely(!READ_ONCE(nic->live) ||
-		     !pskb_may_pull(skb, min_t(u32, skb->len, sizeof(struct ipv6hdr))) ||
-		     !netio_nic_fits(nic, skb)))
+	if (unlikely(!pskb_may_pull(skb, min_t(u32, len, sizeof(struct ipv6hdr)))))
 		goto drop;
+	if (unlikely(!READ_ONCE(nic->live))) {
+		reason = NETIO_DROP_TX_DOWN;
+		goto drop;
+	}
+	if (unlikely(!netio_nic_fits(nic, skb))) {
+		reason = NETIO_DROP_TX_TOO_LONG;
+		goto drop;
+	}
 	hop = netio_hop_get(nic, skb->data, skb_headlen(skb));
-	if (unlikely(!hop))
+	if (unlikely(!hop)) {
+		reason = NETIO_DROP_TX_NO_NEIGHBOUR;
 		goto drop;
+	}
 	skb->protocol = hop->v6 ? htons(ETH_P_IPV6) : htons(ETH_P_IP);
 	if (unlikely(skb_cow_head(skb, LL_RESERVED_SPACE(dev))))
 		goto drop;
@@ -229,10 +240,10 @@ static void netio_nic_transmit(struct netio_iface *iface, struct sk_buff *skb)
 	if (nic->driver)
 		netio_nic_driver_xmit(nic, skb);
 	else if (dev_queue_xmit(skb) == NET_XMIT_DROP)
-		atomic64_inc((atomic64_t *)&iface->sh->tx_drop);
+		netio_iface_tx_drop(iface, len, NETIO_DROP_TX_REFUSED);
 	return;
 drop:
-	netio_nic_drop(nic, skb);
+	netio_nic_drop(nic, skb, reason);
 }
 
 static void netio_nic_flush(struct netio_iface *iface)

@@ -143,8 +143,7 @@ static bool netio_send_nbufs(struct netio_lane *lane, struct netio_run *run,
 	}
 	run->drops++;
 	WRITE_ONCE(lane->d->tx_drop, lane->d->tx_drop + 1);
-	atomic64_inc((atomic64_t *)&iface->sh->tx_drop);
-	trace_netio_drop(lane->inst, iface->port, 0, NETIO_DROP_TX_REFUSED);
+	netio_iface_tx_drop(iface, 0, NETIO_DROP_TX_REFUSED);
 	netio_release(lane, run, idx, n);
 	return true;
 }
@@ -179,9 +178,9 @@ static void netio_send(struct netio_lane *lane, struct netio_run *run,
 		run->drops++;
 		WRITE_ONCE(lane->d->tx_drop, lane->d->tx_drop + 1);
 		if (iface)
-			atomic64_inc((atomic64_t *)&iface->sh->tx_drop);
-		trace_netio_drop(inst, eport, skb->len, iface ? NETIO_DROP_TX_DOWN :
-								NETIO_DROP_TX_NO_PORT);
+			netio_iface_tx_drop(iface, skb->len, NETIO_DROP_TX_DOWN);
+		else
+			trace_netio_drop(inst, eport, skb->len, NETIO_DROP_TX_NO_PORT);
 		__skb_queue_tail(&run->drop, skb);
 		goto out;
 	}
