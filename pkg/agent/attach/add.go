@@ -15,6 +15,7 @@ import (
 	"netio.dev/netio/pkg/agent/attachment"
 	"netio.dev/netio/pkg/agent/config"
 	"netio.dev/netio/pkg/agent/desired"
+	"netio.dev/netio/pkg/agent/netnsid"
 	"netio.dev/netio/pkg/agent/podnet"
 	"netio.dev/netio/pkg/cni/pending"
 	"netio.dev/netio/pkg/ipam"
@@ -104,7 +105,7 @@ func (m *Manager) check(r *Request) error {
 
 // add does the steps of the package's drawing, and takes them back in reverse
 // order if one fails.
-func (m *Manager) add(ctx context.Context, r Request, nsID attachment.NetNSID) (_ *attachment.Attachment, err error) {
+func (m *Manager) add(ctx context.Context, r Request, nsID netnsid.ID) (_ *attachment.Attachment, err error) {
 	var undo []func() error
 	defer func() {
 		if err == nil {

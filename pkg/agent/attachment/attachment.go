@@ -22,6 +22,7 @@ import (
 
 	"netio.dev/netio/pkg/agent/atomicfile"
 	"netio.dev/netio/pkg/agent/config"
+	"netio.dev/netio/pkg/agent/netnsid"
 )
 
 // ID names an attachment, as in the CNI specification, section 2.
@@ -63,8 +64,8 @@ type Attachment struct {
 	Port string `json:"port"`
 	// NetNS is the path of the network namespace; what is at the path counts
 	// only if it is the namespace with this identity.
-	NetNS   string  `json:"netNS"`
-	NetNSID NetNSID `json:"netNSID"`
+	NetNS   string     `json:"netNS"`
+	NetNSID netnsid.ID `json:"netNSID"`
 	// Namespace, Name and UID of the pod; Name is the container ID and
 	// Namespace "default" where the runtime does not tell.
 	Namespace string            `json:"namespace"`
@@ -84,14 +85,6 @@ type Route struct {
 	Destination netip.Prefix `json:"destination"`
 	// Gateway is the zero Addr for what is on link.
 	Gateway netip.Addr `json:"gateway,omitzero"`
-}
-
-// NetNSID tells network namespaces apart: device and inode number of their
-// file, which are unique among those that live, and the boot they live in.
-type NetNSID struct {
-	Dev   uint64 `json:"dev"`
-	Inode uint64 `json:"inode"`
-	Boot  string `json:"boot"`
 }
 
 // Store is the folder with the files. Calls for different attachments may be

@@ -14,12 +14,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"netio.dev/netio/pkg/agent/netnsid"
 )
 
 func sample(container string) *Attachment {
 	return &Attachment{
 		ID: ID{"netio", container, "eth0"}, Port: container + "/eth0", NetNS: "/run/netns/" + container,
-		NetNSID: NetNSID{4, 4026532198, "b"}, Namespace: "default", Name: "web", Labels: map[string]string{"app": "web"},
+		NetNSID: netnsid.ID{Dev: 4, Inode: 4026532198, Boot: "b"}, Namespace: "default", Name: "web", Labels: map[string]string{"app": "web"},
 		Addresses: []netip.Addr{netip.MustParseAddr("10.244.0.2"), netip.MustParseAddr("fd00::2")}, MTU: 1500, IfIndex: 2,
 		Routes: []Route{
 			{Destination: netip.MustParsePrefix("10.244.0.1/32")},

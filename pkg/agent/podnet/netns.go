@@ -5,14 +5,10 @@ package podnet
 import (
 	"errors"
 	"fmt"
-	"os"
-	"strings"
-	"sync"
 
 	"github.com/containernetworking/plugins/pkg/ns"
-	"golang.org/x/sys/unix"
 
-	"netio.dev/netio/pkg/agent/attachment"
+	"netio.dev/netio/pkg/agent/netnsid"
 )
 
 // ErrNoNetNS is returned for a path that is no network namespace, or no more
@@ -20,13 +16,13 @@ import (
 var ErrNoNetNS = errors.New("no such network namespace")
 
 // Identify returns the identity of the network namespace at path.
-func Identify(path string) (attachment.NetNSID, error) {
+func Identify(path string) (netnsid.ID, error) {
 	n, err := open(path)
 	if err != nil {
-		return attachment.NetNSID{}, err
+		return netnsid.ID{}, err
 	}
 	defer n.Close()
-	return identity(n)
+	return netnsid.Of(n.Fd())
 }
 
 // open opens the namespace, which stays the same one while it is open,
@@ -44,25 +40,13 @@ func open(path string) (ns.NetNS, error) {
 	return n, nil
 }
 
-func identity(n ns.NetNS) (attachment.NetNSID, error) {
-	boot, err := bootID()
-	if err != nil {
-		return attachment.NetNSID{}, err
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(n.Fd()), &st); err != nil {
-		return attachment.NetNSID{}, fmt.Errorf("stat network namespace: %w", err)
-	}
-	return attachment.NetNSID{Dev: st.Dev, Inode: st.Ino, Boot: boot}, nil
-}
-
 // openSame opens the namespace at path if it is the one with the identity.
-func openSame(path string, id attachment.NetNSID) (ns.NetNS, error) {
+func openSame(path string, id netnsid.ID) (ns.NetNS, error) {
 	n, err := open(path)
 	if err != nil {
 		return nil, err
 	}
-	switch got, err := identity(n); {
+	switch got, err := netnsid.Of(n.Fd()); {
 	case err != nil:
 		n.Close()
 		return nil, err
@@ -75,7 +59,7 @@ func openSame(path string, id attachment.NetNSID) (ns.NetNS, error) {
 
 // Alive tells whether the namespace with the identity is still at path. The
 // error says that this could not be found out.
-func Alive(path string, id attachment.NetNSID) (bool, error) {
+func Alive(path string, id netnsid.ID) (bool, error) {
 	n, err := openSame(path, id)
 	if errors.Is(err, ErrNoNetNS) {
 		return false, nil
@@ -85,13 +69,3 @@ func Alive(path string, id attachment.NetNSID) (bool, error) {
 	}
 	return true, n.Close()
 }
-
-// bootID tells the runs of a machine apart: inode numbers come again after a
-// reboot. See random(4).
-var bootID = sync.OnceValues(func() (string, error) {
-	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", fmt.Errorf("read boot ID: %w", err)
-	}
-	return strings.TrimSpace(string(data)), nil
-})

@@ -31,13 +31,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"netio.dev/netio/pkg/agent/attachment"
+	"netio.dev/netio/pkg/agent/netnsid"
 )
 
 // Config is what a pod's interface is to be.
 type Config struct {
 	// NetNS and NetNSID say where it is.
 	NetNS   string
-	NetNSID attachment.NetNSID
+	NetNSID netnsid.ID
 	IfName  string
 	MTU     int
 	// Addresses of the pod; Gateways of the node, at most one of a family.
