@@ -13,6 +13,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	agentv1 "netio.dev/netio/pkg/agent/api/v1"
+	"netio.dev/netio/pkg/agent/netnsid"
 	"netio.dev/netio/pkg/cni/pending"
 )
 
@@ -39,18 +40,19 @@ func (p *plugin) add(ctx context.Context, args *skel.CmdArgs) error {
 	if err := c.settle(ctx, a, req); err != nil {
 		return err
 	}
+	back := undoRecord(req)
 	resp, err := a.Add(ctx, req)
 	if err != nil {
 		e := c.rpcError(err)
 		if !answered(err) {
-			p.undo(c, req, e)
+			p.undo(c, back, e)
 		}
 		return e
 	}
 	r, err := c.result(args, resp)
 	if err != nil {
 		e := fail(types.ErrInternal, "netio-agent answered what this plugin does not understand: %v; install both from one release", err)
-		p.undo(c, req, e)
+		p.undo(c, back, e)
 		return e
 	}
 	out, err := r.GetAsVersion(c.cniVersion)
@@ -59,7 +61,7 @@ func (p *plugin) add(ctx context.Context, args *skel.CmdArgs) error {
 	}
 	if err != nil {
 		e := fail(types.ErrIOFailure, "write the result: %v", err)
-		p.undo(c, req, e)
+		p.undo(c, back, e)
 		return e
 	}
 	return nil
@@ -109,12 +111,12 @@ func (c *config) requestedIPs(pod podArgs) []netip.Addr {
 	return once
 }
 
-// settle makes an older deletion of the same attachment good before it is
-// added again.
+// settle makes older deletions of the same attachment good before it is added
+// again.
 func (c *config) settle(ctx context.Context, a *agent, req *agentv1.AddRequest) error {
 	var rpc error
 	err := pending.Settle(pending.Dir(c.stateDir), record(req.GetId(), ""), func(r pending.Record) error {
-		_, rpc = a.Del(ctx, &agentv1.DelRequest{Id: req.GetId(), Netns: r.NetNS})
+		_, rpc = a.Del(ctx, delRequest(r))
 		return rpc
 	})
 	switch {
@@ -126,9 +128,32 @@ func (c *config) settle(ctx context.Context, a *agent, req *agentv1.AddRequest) 
 	return fail(types.ErrIOFailure, "%v", err)
 }
 
+// undoRecord is what takes an ADD back that is about to be asked for: only an
+// attachment in the namespace that is there now can be its work.
+func undoRecord(req *agentv1.AddRequest) pending.Record {
+	r := record(req.GetId(), req.GetNetns())
+	r.Undo = true
+	if id, err := netnsid.At(r.NetNS); err == nil {
+		r.NetNSID = id
+	}
+	return r
+}
+
+func delRequest(r pending.Record) *agentv1.DelRequest {
+	req := &agentv1.DelRequest{
+		Id:    &agentv1.AttachmentID{Network: r.Network, ContainerId: r.ContainerID, Ifname: r.IfName},
+		Netns: r.NetNS,
+		Undo:  r.Undo,
+	}
+	if (r.NetNSID != netnsid.ID{}) {
+		req.NetnsId = &agentv1.NetNSID{Device: r.NetNSID.Dev, Inode: r.NetNSID.Inode, Boot: r.NetNSID.Boot}
+	}
+	return req
+}
+
 // undo takes back an ADD whose outcome is unknown, or leaves that to the agent.
 // If neither works, e says so: the DEL that the runtime owes us will do it.
-func (p *plugin) undo(c *config, req *agentv1.AddRequest, e *types.Error) {
+func (p *plugin) undo(c *config, back pending.Record, e *types.Error) {
 	// Not the caller's context: that is what has ended.
 	ctx, cancel := context.WithTimeout(context.Background(), p.undoTimeout)
 	defer cancel()
@@ -138,20 +163,20 @@ func (p *plugin) undo(c *config, req *agentv1.AddRequest, e *types.Error) {
 			return err
 		}
 		defer a.close()
-		_, err = a.Del(ctx, &agentv1.DelRequest{Id: req.GetId(), Netns: req.GetNetns()})
+		_, err = a.Del(ctx, delRequest(back))
 		return err
 	}()
 	if err == nil {
 		return
 	}
-	if werr := c.promise(req.GetId(), req.GetNetns()); werr != nil {
+	if werr := c.promise(back); werr != nil {
 		e.Details = "it could not be undone: " + errors.Join(err, werr).Error()
 	}
 }
 
 // promise leaves a deletion to the agent.
-func (c *config) promise(id *agentv1.AttachmentID, netns string) error {
-	return pending.Write(pending.Dir(c.stateDir), record(id, netns))
+func (c *config) promise(r pending.Record) error {
+	return pending.Write(pending.Dir(c.stateDir), r)
 }
 
 func record(id *agentv1.AttachmentID, netns string) pending.Record {

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	agentv1 "netio.dev/netio/pkg/agent/api/v1"
+	"netio.dev/netio/pkg/agent/netnsid"
 	"netio.dev/netio/pkg/cni/pending"
 )
 
@@ -35,7 +36,11 @@ func (b *bed) pendings() []string {
 	}
 	var out []string
 	for _, r := range rs {
-		out = append(out, r.String()+" "+r.NetNS)
+		what := r.String() + " " + r.NetNS
+		if r.Undo {
+			what += " undo"
+		}
+		out = append(out, what)
 	}
 	return out
 }
@@ -260,7 +265,7 @@ func TestAddOfUnknownOutcomeIsUndone(t *testing.T) {
 			}
 			b.fails(c.code, "ADD", b.conf(members...), nil, c.says)
 			a.was("Add "+idABC, "Del "+idABC)
-			a.asked("Del", &agentv1.DelRequest{Id: &agentv1.AttachmentID{Network: "net", ContainerId: "abc", Ifname: "eth0"}, Netns: netnsNo})
+			a.asked("Del", &agentv1.DelRequest{Id: &agentv1.AttachmentID{Network: "net", ContainerId: "abc", Ifname: "eth0"}, Netns: netnsNo, Undo: true})
 			b.hasPending()
 		})
 	}
@@ -276,7 +281,7 @@ func TestAddThatCannotBeUndoneNowIsLater(t *testing.T) {
 			return nil, ctx.Err()
 		})
 		b.fails(11, "ADD", b.conf(), nil, "netio-agent at "+b.socket, "try again")
-		b.hasPending(idABC + " " + netnsNo)
+		b.hasPending(idABC + " " + netnsNo + " undo")
 	})
 	t.Run("the Del fails", func(t *testing.T) {
 		b := newBed(t)
@@ -285,7 +290,7 @@ func TestAddThatCannotBeUndoneNowIsLater(t *testing.T) {
 		a.fails("Del", status.Error(codes.Internal, "broken"))
 		b.fails(11, "ADD", b.conf(), nil, "stopping")
 		a.was("Add "+idABC, "Del "+idABC)
-		b.hasPending(idABC + " " + netnsNo)
+		b.hasPending(idABC + " " + netnsNo + " undo")
 	})
 	t.Run("not even the record can be written", func(t *testing.T) {
 		b := newBed(t)
@@ -323,8 +328,42 @@ func TestAddThatCannotBeUndoneNowIsLater(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "did not finish") {
 			t.Errorf("error %v", err)
 		}
-		b.hasPending(idABC + " " + netnsNo)
+		b.hasPending(idABC + " " + netnsNo + " undo")
 	})
+}
+
+// An undo is of the namespace that was there when the ADD began, now and later.
+func TestUndoIsOfTheNetworkNamespace(t *testing.T) {
+	const netns = "/proc/self/ns/net"
+	id, err := netnsid.At(netns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBed(t)
+	a := startAgent(b)
+	want := &agentv1.DelRequest{Id: &agentv1.AttachmentID{Network: "net", ContainerId: "abc", Ifname: "eth0"}, Netns: netns,
+		Undo: true, NetnsId: &agentv1.NetNSID{Device: id.Dev, Inode: id.Inode, Boot: id.Boot}}
+	a.fails("Add", status.Error(codes.Unavailable, "stopping"))
+	a.fails("Del", status.Error(codes.Unavailable, "stopping"))
+	add := func() {
+		b.fails(11, "ADD", b.conf(), []string{"CNI_NETNS=" + netns, "CNI_NETNS_OVERRIDE=1"}, "stopping")
+	}
+	add()
+	a.asked("Del", want)
+	b.hasPending(idABC + " " + netns + " undo")
+	add() // tries to settle what it has promised
+	a.was("Add "+idABC, "Del "+idABC, "Del "+idABC)
+	a.asked("Del", want)
+
+	// A promised DEL is about whatever is there, and stands beside.
+	b.succeeds("DEL", b.conf(), "CNI_NETNS=")
+	b.hasPending(idABC+" "+netns+" undo", idABC+" ")
+	a.fails("Del", nil)
+	a.was("Del " + idABC)
+	a.fails("Add", nil)
+	b.succeeds("ADD", b.conf())
+	a.was("Del "+idABC, "Del "+idABC, "Add "+idABC)
+	b.hasPending()
 }
 
 func TestAddInterrupted(t *testing.T) {

@@ -43,7 +43,7 @@ func (p *plugin) del(ctx context.Context, args *skel.CmdArgs) error {
 
 // promiseDel leaves a deletion to the agent, which is away for the given reason.
 func (c *config) promiseDel(id *agentv1.AttachmentID, netns string, reason error) error {
-	if err := c.promise(id, netns); err != nil {
+	if err := c.promise(record(id, netns)); err != nil {
 		return fail(types.ErrTryAgainLater, "%v", errors.Join(reason, err))
 	}
 	return nil

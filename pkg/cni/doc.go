@@ -16,7 +16,8 @@
 // If the agent answers an ADD with an error, it has cleaned up. If it is not
 // certain that the agent answered (deadline, broken connection, a signal, a
 // runtime that closed our stdout) the plugin sends a Del, and where that fails
-// too leaves a pending deletion. Only a plugin that is killed in that moment
+// too leaves a pending deletion. Both are about the ADD's own network namespace:
+// an attachment of the same name in another one is not its work, and stays. Only a plugin that is killed in that moment
 // leaves it to the runtime, which the specification obliges to call DEL.
 //
 // # DEL

@@ -178,10 +178,8 @@ func (m *Manager) configure(a *attachment.Attachment) (*attachment.Attachment, e
 	return &done, nil
 }
 
-// settle makes a deletion good that the CNI plugin promised while the agent was
-// away; the attachment is locked.
+// settle makes the deletions of an attachment good that the CNI plugin promised
+// while the agent was away; the attachment is locked.
 func (m *Manager) settle(r pending.Record) error {
-	return pending.Settle(m.pending, r, func(pending.Record) error {
-		return m.remove(attachment.ID{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName})
-	})
+	return pending.Settle(m.pending, r, m.redeem)
 }

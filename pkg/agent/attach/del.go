@@ -11,6 +11,7 @@ import (
 
 	"netio.dev/netio/pkg/agent/attachment"
 	"netio.dev/netio/pkg/agent/desired"
+	"netio.dev/netio/pkg/agent/netnsid"
 	"netio.dev/netio/pkg/cni/pending"
 	"netio.dev/netio/pkg/ipam"
 )
@@ -30,6 +31,44 @@ func (m *Manager) Del(ctx context.Context, id attachment.ID) error {
 		return err
 	}
 	return pending.Remove(m.pending, record(id))
+}
+
+// Undo takes an ADD back whose outcome is unknown: what is attached goes if that
+// ADD can have made it, which was given the network namespace at path netns; nsID
+// is what was there, zero if that is not known. Anything else is left alone, which
+// is no error. Errors are those of Del.
+func (m *Manager) Undo(ctx context.Context, id attachment.ID, netns string, nsID netnsid.ID) error {
+	if id.Check() != nil {
+		return nil
+	}
+	unlock, err := m.locks.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r := record(id)
+	r.Undo, r.NetNS, r.NetNSID = true, netns, nsID
+	return m.redeem(r)
+}
+
+// redeem does what a record promises; the attachment is locked.
+func (m *Manager) redeem(r pending.Record) error {
+	id := promisedFor(r)
+	if m.spares(r) {
+		slog.Info("an ADD is taken back that named the attachment of another network namespace, which stays", "attachment", id, "netns", r.NetNS)
+		return nil
+	}
+	return m.remove(id)
+}
+
+// spares tells whether something is attached that a record is not about. Where
+// a damaged attachment is nobody knows.
+func (m *Manager) spares(r pending.Record) bool {
+	id := promisedFor(r)
+	if a := m.get(id); a != nil {
+		return !r.Means(a.NetNS, a.NetNSID)
+	}
+	return r.Undo && m.damaged(id)
 }
 
 // remove unwires an attachment that is locked, and what a kill left of one.
@@ -110,7 +149,7 @@ func (m *Manager) SettlePending(ctx context.Context) error {
 	records, err := pending.List(m.pending)
 	errs := []error{err}
 	for _, r := range records {
-		id := attachment.ID{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName}
+		id := promisedFor(r)
 		if id.Check() != nil {
 			errs = append(errs, pending.Remove(m.pending, r)) // never attached
 			continue

@@ -161,6 +161,16 @@ func record(id attachment.ID) pending.Record {
 	return pending.Record{Network: id.Network, ContainerID: id.ContainerID, IfName: id.IfName}
 }
 
+func promisedFor(r pending.Record) attachment.ID {
+	return attachment.ID{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName}
+}
+
+func (m *Manager) damaged(id attachment.ID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Contains(m.unreadable, id)
+}
+
 // known are the attachments, also those whose records are damaged.
 func (m *Manager) known() []attachment.ID {
 	m.mu.Lock()

@@ -23,7 +23,14 @@ import (
 func (m *Manager) Recover(ctx context.Context) error {
 	all, unreadable, err := m.store.Load()
 	m.unreadable = unreadable
-	errs := []error{err}
+	promised, perr := pending.List(m.pending)
+	errs := []error{err, perr}
+	undone := map[attachment.ID][]pending.Record{}
+	for _, r := range promised {
+		if r.Undo {
+			undone[promisedFor(r)] = append(undone[promisedFor(r)], r)
+		}
+	}
 	for _, a := range all {
 		keep, err := podnet.Alive(a.NetNS, a.NetNSID)
 		if err != nil {
@@ -35,6 +42,7 @@ func (m *Manager) Recover(ctx context.Context) error {
 			deleted, err = true, nil // its name still says whose it is
 		}
 		errs = append(errs, err)
+		deleted = deleted || slices.ContainsFunc(undone[a.ID], func(r pending.Record) bool { return r.Means(a.NetNS, a.NetNSID) })
 		if keep && !deleted {
 			if other, taken := m.ports[a.Port]; taken {
 				errs = append(errs, fmt.Errorf("attachments %s and %s both have port %s; restart the second one's pod", other, a.ID, a.Port))
@@ -47,21 +55,21 @@ func (m *Manager) Recover(ctx context.Context) error {
 		slog.Info("forgetting a pod that is gone", "attachment", a.ID, "netns", a.NetNS, "deleted", deleted)
 		errs = append(errs, m.store.Delete(a.ID))
 	}
-	errs = append(errs, m.clearPending(), m.collectLeases(""))
+	errs = append(errs, m.clearPending(promised), m.collectLeases(""))
 	for _, a := range m.List() {
 		errs = append(errs, m.recoverLease(ctx, a))
 	}
 	return errors.Join(errs...)
 }
 
-// clearPending removes the records whose attachments Recover has left out;
-// their leases are stale.
-func (m *Manager) clearPending() error {
-	records, err := pending.List(m.pending)
-	errs := []error{err}
-	for _, r := range records {
-		id := attachment.ID{Network: r.Network, ContainerID: r.ContainerID, IfName: r.IfName}
-		if m.get(id) == nil && !slices.Contains(m.unreadable, id) {
+// clearPending removes the records that are made good, Recover having left out
+// their attachments (whose leases are stale), and those that spare what is
+// attached.
+func (m *Manager) clearPending(promised []pending.Record) error {
+	var errs []error
+	for _, r := range promised {
+		id := promisedFor(r)
+		if m.get(id) == nil && !m.damaged(id) || m.spares(r) {
 			errs = append(errs, pending.Remove(m.pending, r))
 		}
 	}

@@ -127,6 +127,121 @@ func TestPending(t *testing.T) {
 	}
 }
 
+// undone is the promise to take back an ADD of a request.
+func undone(t *testing.T, r Request) pending.Record {
+	t.Helper()
+	id, err := podnet.Identify(r.NetNS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := record(r.ID)
+	p.Undo, p.NetNS, p.NetNSID = true, r.NetNS, id
+	return p
+}
+
+// An ADD that named the ID of an attachment in another network namespace is taken
+// back: by a call, by a promise while the agent runs, in the ADD after it, and at
+// the agent's start. The attachment stays. That of the ADD's own namespace goes.
+func TestUndo(t *testing.T) {
+	ctx := context.Background()
+	ways := []struct {
+		name string
+		do   func(*bed, pending.Record) error
+	}{
+		{"call", func(b *bed, p pending.Record) error {
+			return b.agent.Undo(ctx, promisedFor(p), p.NetNS, p.NetNSID)
+		}},
+		{"promise", func(b *bed, p pending.Record) error {
+			return errors.Join(pending.Write(pending.Dir(b.dir), p), b.agent.SettlePending(ctx))
+		}},
+		{"start", func(b *bed, p pending.Record) error {
+			b.agent.kill()
+			return errors.Join(pending.Write(pending.Dir(b.dir), p), b.run())
+		}},
+	}
+	for _, way := range ways {
+		t.Run(way.name, func(t *testing.T) {
+			b := start(t)
+			r := b.pod("web")
+			a := b.add(r)
+			moved, aged := r, undone(t, r)
+			moved.NetNS = netnstest.New(t)
+			aged.NetNSID.Boot = "before"
+			for _, p := range []pending.Record{undone(t, moved), aged} {
+				if err := way.do(b, p); err != nil {
+					t.Fatal(err)
+				}
+				b.expect("web")
+				if err := b.agent.Check(ctx, r.ID, r.NetNS, a.Addresses); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := way.do(b, undone(t, r)); err != nil {
+				t.Fatal(err)
+			}
+			b.expect()
+			if left, err := pending.List(pending.Dir(b.dir)); len(left) != 0 || err != nil {
+				t.Errorf("left %v, %v", left, err)
+			}
+		})
+	}
+}
+
+// The ADD after a promise settles it: what it is about is made anew, what it
+// spares is found.
+func TestUndoBeforeAdd(t *testing.T) {
+	b := start(t)
+	r := b.pod("web")
+	first := b.add(r)
+	moved := r
+	moved.NetNS = netnstest.New(t)
+	for _, c := range []struct {
+		of   Request
+		same bool
+	}{{moved, true}, {r, false}} {
+		if err := pending.Write(pending.Dir(b.dir), undone(t, c.of)); err != nil {
+			t.Fatal(err)
+		}
+		if a := b.add(r); (a == first) != c.same {
+			t.Errorf("undo at %s: the same attachment: %v, expected %v", c.of.NetNS, a == first, c.same)
+		}
+	}
+	b.expect("web")
+	if left, err := pending.List(pending.Dir(b.dir)); len(left) != 0 || err != nil {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// A lease without attachment is what a kill leaves of an ADD; an undo takes it.
+// Where a damaged attachment is cannot be told, so an undo leaves it alone.
+func TestUndoOfHalf(t *testing.T) {
+	b := start(t)
+	ctx := context.Background()
+	half, whole := b.pod("half"), b.pod("whole")
+	if _, err := b.agent.leases.Lease(ctx, owner(half.ID), ipam.Request{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.agent.Undo(ctx, half.ID, half.NetNS, undone(t, half).NetNSID); err != nil {
+		t.Fatal(err)
+	}
+	b.expect()
+
+	b.add(whole)
+	b.agent.kill()
+	if err := os.WriteFile(filepath.Join(b.dir, "attachments", "netio@whole@eth0.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.run(); err == nil {
+		t.Error("the damage was not noticed")
+	}
+	if err := b.agent.Undo(ctx, whole.ID, whole.NetNS, undone(t, whole).NetNSID); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := b.agent.leases.Lookup(owner(whole.ID)); !ok || err != nil {
+		t.Errorf("the lease of the damaged record: %v, %v", ok, err)
+	}
+}
+
 // DEL while the forwarder is away.
 func TestDelWithoutForwarder(t *testing.T) {
 	b := start(t)

@@ -17,6 +17,7 @@ import (
 	"netio.dev/netio/pkg/agent/attach"
 	"netio.dev/netio/pkg/agent/attachment"
 	"netio.dev/netio/pkg/agent/forwarder"
+	"netio.dev/netio/pkg/agent/netnsid"
 	"netio.dev/netio/pkg/agent/problem"
 	"netio.dev/netio/pkg/ipam"
 )
@@ -92,7 +93,14 @@ func addResponse(a *attachment.Attachment) *agentv1.AddResponse {
 }
 
 func (s *server) Del(ctx context.Context, req *agentv1.DelRequest) (*agentv1.DelResponse, error) {
-	if err := s.Manager.Del(ctx, toID(req.GetId())); err != nil {
+	id, ns := toID(req.GetId()), req.GetNetnsId()
+	var err error
+	if req.GetUndo() {
+		err = s.Manager.Undo(ctx, id, req.GetNetns(), netnsid.ID{Dev: ns.GetDevice(), Inode: ns.GetInode(), Boot: ns.GetBoot()})
+	} else {
+		err = s.Manager.Del(ctx, id)
+	}
+	if err != nil {
 		return nil, cniError(err)
 	}
 	return &agentv1.DelResponse{}, nil

@@ -8,9 +8,19 @@
 //	                                  v        v
 //	agent, at start and when the directory changes: lock attachment, Settle
 //
-// There is at most one record of an attachment. It appears and goes away
-// atomically and is synced with its directory before Write and Remove return,
-// so a promise outlives a power cut.
+// A record appears and goes away atomically and is synced with its directory
+// before Write and Remove return, so a promise outlives a power cut.
+//
+// # DEL and undo
+//
+// A DEL is about whatever is attached under the ID; there is at most one record
+// of it. What takes an ADD back ([Record].Undo) is about what that ADD can have
+// attached: it may have named the ID of an attachment that lives, by mistake, and
+// the agent died before it could refuse. So it has a record of its own for each
+// network namespace, beside that of a DEL, and neither replaces the other:
+//
+//	<hash of attachment>.json                    DEL
+//	<hash of attachment>-<hash of netns>.undo    undo of an ADD
 //
 // # Rules of the agent
 //
@@ -43,6 +53,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"netio.dev/netio/pkg/agent/netnsid"
 )
 
 // DefaultStateDir is the state directory of agent and plugin.
@@ -55,10 +67,12 @@ func Dir(stateDir string) string {
 }
 
 const (
-	version  = 1
-	suffix   = ".json"
-	tempMark = ".tmp-"
-	maxBytes = 64 << 10
+	version = 1
+	suffix  = ".json"
+	// undoSuffix is unknown to releases that would take an undo for a DEL.
+	undoSuffix = ".undo"
+	tempMark   = ".tmp-"
+	maxBytes   = 64 << 10
 	// strayAge is when a temporary file is no writer's any more.
 	strayAge = time.Hour
 )
@@ -69,11 +83,24 @@ var ErrRecord = errors.New("malformed record of a pending deletion")
 // Record is an attachment that is to be deleted. Network, ContainerID and
 // IfName identify it.
 type Record struct {
-	Network     string    `json:"network"`
-	ContainerID string    `json:"containerID"`
-	IfName      string    `json:"ifname"`
-	NetNS       string    `json:"netns,omitempty"` // path, as of CNI_NETNS
-	Since       time.Time `json:"since"`           // wall clock
+	Network     string `json:"network"`
+	ContainerID string `json:"containerID"`
+	IfName      string `json:"ifname"`
+	NetNS       string `json:"netns,omitempty"` // path, as of CNI_NETNS
+	// Undo says that an ADD is taken back: see Means.
+	Undo bool `json:"undo,omitempty"`
+	// NetNSID is what was at NetNS when that ADD began, zero if it could not
+	// be told.
+	NetNSID netnsid.ID `json:"netnsID,omitzero"`
+	Since   time.Time  `json:"since"` // wall clock
+}
+
+// Means tells whether the record is about the attachment that is in the network
+// namespace with this path and identity. A DEL is about any. An ADD can only have
+// made one where it was told to: path and namespace have to be the same, for
+// another namespace can be at the path since, and inode numbers come again.
+func (r Record) Means(netns string, id netnsid.ID) bool {
+	return !r.Undo || r.NetNS == netns && (r.NetNSID == id || r.NetNSID == netnsid.ID{})
 }
 
 type file struct {
@@ -83,8 +110,20 @@ type file struct {
 
 // name is derived, not spelled out: network and container ID have no limit that
 // would fit a file name.
-func (r Record) name() string {
-	sum := sha256.Sum256([]byte(r.Network + "/" + r.ContainerID + "/" + r.IfName))
+func (r Record) name() string { return hash(r.Network + "/" + r.ContainerID + "/" + r.IfName) }
+
+func (r Record) file() string {
+	if !r.Undo {
+		return r.name() + suffix
+	}
+	return r.undoPrefix() + hash(fmt.Sprintf("%d/%d/%s/%s", r.NetNSID.Dev, r.NetNSID.Inode, r.NetNSID.Boot, r.NetNS)) + undoSuffix
+}
+
+// undoPrefix begins the names of all undo records of the attachment.
+func (r Record) undoPrefix() string { return r.name() + "-" }
+
+func hash(s string) string {
+	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:16])
 }
 
@@ -93,7 +132,7 @@ func (r Record) String() string {
 }
 
 // Write makes a record durable, and the directory if need be (mode 0700). An
-// older record of the attachment is replaced.
+// older record that promises the same is replaced.
 func Write(dir string, r Record) error {
 	if r.Network == "" || r.ContainerID == "" || r.IfName == "" {
 		return fmt.Errorf("write pending deletion: network %q, container ID %q and interface %q must not be empty", r.Network, r.ContainerID, r.IfName)
@@ -118,7 +157,7 @@ func write(dir string, r Record) error {
 	}
 	_, err = f.Write(append(data, '\n'))
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, r.name()+suffix))
+		err = os.Rename(f.Name(), filepath.Join(dir, r.file()))
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
@@ -171,7 +210,7 @@ func List(dir string) ([]Record, error) {
 			removeStray(path, e)
 			continue
 		}
-		if !strings.HasSuffix(e.Name(), suffix) {
+		if !strings.HasSuffix(e.Name(), suffix) && !strings.HasSuffix(e.Name(), undoSuffix) {
 			continue
 		}
 		r, err := read(path)
@@ -205,8 +244,8 @@ func read(path string) (Record, error) {
 		return Record{}, fmt.Errorf("read pending deletion %s: %w", path, err)
 	}
 	r, err := parse(data)
-	if err == nil && r.name()+suffix != filepath.Base(path) {
-		err = fmt.Errorf("it is the record of %s, whose file is %s", r, r.name()+suffix)
+	if err == nil && r.file() != filepath.Base(path) {
+		err = fmt.Errorf("it is the record of %s, whose file is %s", r, r.file())
 	}
 	if err != nil {
 		return Record{}, fmt.Errorf("%w: %s: %w; delete the file if the attachment is gone", ErrRecord, path, err)
@@ -231,8 +270,8 @@ func parse(data []byte) (Record, error) {
 	return f.Record, nil
 }
 
-// Lookup returns the record of an attachment, if there is one. NetNS and Since
-// of attachment do not matter.
+// Lookup returns the record of an attachment's DEL, if there is one. Only
+// Network, ContainerID and IfName of attachment matter.
 func Lookup(dir string, attachment Record) (r Record, ok bool, err error) {
 	r, err = read(filepath.Join(dir, attachment.name()+suffix))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -241,10 +280,10 @@ func Lookup(dir string, attachment Record) (r Record, ok bool, err error) {
 	return r, err == nil, err
 }
 
-// Remove cancels the record of an attachment and returns when that is on disk.
-// No record is no error.
-func Remove(dir string, attachment Record) error {
-	err := os.Remove(filepath.Join(dir, attachment.name()+suffix))
+// Remove cancels the record that promises what r does and returns when that is
+// on disk. No record is no error.
+func Remove(dir string, r Record) error {
+	err := os.Remove(filepath.Join(dir, r.file()))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -252,27 +291,64 @@ func Remove(dir string, attachment Record) error {
 		err = syncDir(dir)
 	}
 	if err != nil {
-		return fmt.Errorf("remove pending deletion of %s: %w", attachment, err)
+		return fmt.Errorf("remove pending deletion of %s: %w", r, err)
 	}
 	return nil
 }
 
-// Settle makes a pending deletion good: if there is a record of the attachment
-// it calls del, and removes the record if del succeeds. A record that cannot be
-// read still says whose it is, by its name: del is called with attachment
-// itself. The caller keeps other operations on the attachment away meanwhile.
+// Settle makes the pending deletions of an attachment good: it calls del for
+// each record, and removes the record if del succeeds. The record of a DEL that
+// cannot be read still says whose it is, by its name: del is called with
+// attachment itself, as a DEL. The caller keeps other operations on the attachment
+// away meanwhile.
 func Settle(dir string, attachment Record, del func(Record) error) error {
-	r, ok, err := Lookup(dir, attachment)
-	if errors.Is(err, ErrRecord) {
-		r, ok, err = attachment, true, nil
-	}
-	if err != nil || !ok {
+	records, err := recordsOf(dir, attachment)
+	if err != nil {
 		return err
 	}
-	if err := del(r); err != nil {
-		return fmt.Errorf("make the pending deletion of %s good: %w", r, err)
+	for _, r := range records {
+		if err := del(r); err != nil {
+			return fmt.Errorf("make the pending deletion of %s good: %w", r, err)
+		}
+		if err := Remove(dir, r); err != nil {
+			return err
+		}
 	}
-	return Remove(dir, attachment)
+	return nil
+}
+
+// recordsOf an attachment: of its DEL and of ADDs. Of an undo that cannot be read
+// nobody knows what it is about; List names it.
+func recordsOf(dir string, attachment Record) ([]Record, error) {
+	attachment.Undo, attachment.NetNSID = false, netnsid.ID{}
+	var records []Record
+	r, ok, err := Lookup(dir, attachment)
+	switch {
+	case errors.Is(err, ErrRecord):
+		records = append(records, attachment)
+	case err != nil:
+		return nil, err
+	case ok:
+		records = append(records, r)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list pending deletions: %w", err)
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), attachment.undoPrefix()) || !strings.HasSuffix(e.Name(), undoSuffix) {
+			continue
+		}
+		r, err := read(filepath.Join(dir, e.Name()))
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrRecord):
+		case err != nil:
+			return nil, err
+		default:
+			records = append(records, r)
+		}
+	}
+	return records, nil
 }
 
 // SettleAll makes all pending deletions good, oldest first, with one sync for
@@ -287,7 +363,7 @@ func SettleAll(dir string, del func(Record) error) error {
 		err := del(r)
 		if err == nil {
 			settled++
-			err = os.Remove(filepath.Join(dir, r.name()+suffix))
+			err = os.Remove(filepath.Join(dir, r.file()))
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("make the pending deletion of %s good: %w", r, err))

@@ -7,10 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"netio.dev/netio/pkg/agent/netnsid"
 )
 
 func record(container string, at int) Record {
@@ -163,6 +166,71 @@ func TestSettle(t *testing.T) {
 	}
 }
 
+// undo is the record of an ADD that is taken back, in the namespace with an inode
+// number.
+func undo(container string, inode uint64, at int) Record {
+	r := record(container, at)
+	r.Undo, r.NetNSID = true, netnsid.ID{Dev: 4, Inode: inode, Boot: "b"}
+	return r
+}
+
+func TestMeans(t *testing.T) {
+	a := undo("a", 1, 0)
+	unknown := a
+	unknown.NetNSID = netnsid.ID{}
+	here, there := a.NetNSID, undo("a", 2, 0).NetNSID
+	for _, c := range []struct {
+		name  string
+		r     Record
+		netns string
+		id    netnsid.ID
+		want  bool
+	}{
+		{"DEL, anywhere", record("a", 0), "/elsewhere", there, true},
+		{"undo, the same", a, a.NetNS, here, true},
+		{"undo, another namespace at the path", a, a.NetNS, there, false},
+		{"undo, the inode number come again", a, "/elsewhere", here, false},
+		{"undo, namespace not known", unknown, a.NetNS, there, true},
+		{"undo, namespace not known, another path", unknown, "/elsewhere", there, false},
+	} {
+		if got := c.r.Means(c.netns, c.id); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// An undo neither replaces a DEL nor another undo, nor the other way round.
+func TestUndoStandsBesideDel(t *testing.T) {
+	dir := t.TempDir()
+	want := []Record{undo("a", 1, 1), record("a", 2), undo("a", 2, 3)}
+	put(t, dir, want...)
+	put(t, dir, want[2])
+	if got := list(t, dir); !reflect.DeepEqual(got, want) {
+		t.Fatalf("list %v, want %v", got, want)
+	}
+	if r, ok, err := Lookup(dir, want[0]); r != want[1] || !ok || err != nil {
+		t.Errorf("Lookup = %v, %v, %v; want the DEL's", r, ok, err)
+	}
+	other := undo("b", 1, 4)
+	put(t, dir, other)
+	damaged := undo("a", 9, 5)
+	if err := os.WriteFile(filepath.Join(dir, damaged.file()), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var settled []Record
+	if err := Settle(dir, damaged, func(r Record) error { settled = append(settled, r); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(settled) != 3 || settled[0] != want[1] || !slices.Contains(settled, want[0]) || !slices.Contains(settled, want[2]) {
+		t.Errorf("settled %v, want %v, the DEL first", settled, want)
+	}
+	// What the damaged one is about cannot be told: people are.
+	rs, err := List(dir)
+	if len(rs) != 1 || rs[0] != other || !errors.Is(err, ErrRecord) {
+		t.Errorf("left are %v, %v", rs, err)
+	}
+}
+
 func TestSettleAll(t *testing.T) {
 	dir := t.TempDir()
 	if err := SettleAll(filepath.Join(dir, "none"), nil); err != nil {
@@ -238,6 +306,7 @@ func TestWritersOfOneAttachment(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"version":1,"network":"n","containerID":"c","ifname":"eth0","since":"2026-01-01T00:00:00Z"}`))
 	f.Add([]byte(`{"version":1,"network":"","containerID":"c","ifname":"eth0"}`))
+	f.Add([]byte(`{"version":1,"network":"n","containerID":"c","ifname":"eth0","netns":"/n","undo":true,"netnsID":{"dev":4,"inode":5,"boot":"b"},"since":"2026-01-01T00:00:00Z"}`))
 	f.Add([]byte(`{"version":"1"}`))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -250,9 +319,9 @@ func FuzzParse(f *testing.F) {
 		if err := Write(dir, r); err != nil {
 			return
 		}
-		again, ok, err := Lookup(dir, r)
-		if err != nil || !ok || again.String() != r.String() || again.NetNS != r.NetNS {
-			t.Errorf("%+v became %+v, %v, %v", r, again, ok, err)
+		again, err := List(dir)
+		if err != nil || len(again) != 1 || again[0].file() != r.file() || again[0].NetNS != r.NetNS {
+			t.Errorf("%+v became %+v, %v", r, again, err)
 		}
 	})
 }

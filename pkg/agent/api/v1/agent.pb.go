@@ -376,9 +376,13 @@ func (x *RouteConfig) GetGateway() string {
 }
 
 type DelRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            *AttachmentID          `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Netns         string                 `protobuf:"bytes,2,opt,name=netns,proto3" json:"netns,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    *AttachmentID          `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Netns string                 `protobuf:"bytes,2,opt,name=netns,proto3" json:"netns,omitempty"` // path, CNI_NETNS
+	// An Add is taken back, whose outcome is unknown: only what it can have made is
+	// taken away, which is at netns and in the namespace that was there.
+	Undo          bool     `protobuf:"varint,3,opt,name=undo,proto3" json:"undo,omitempty"`
+	NetnsId       *NetNSID `protobuf:"bytes,4,opt,name=netns_id,json=netnsId,proto3" json:"netns_id,omitempty"` // of undo: what was at netns when the Add began; absent: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -427,6 +431,81 @@ func (x *DelRequest) GetNetns() string {
 	return ""
 }
 
+func (x *DelRequest) GetUndo() bool {
+	if x != nil {
+		return x.Undo
+	}
+	return false
+}
+
+func (x *DelRequest) GetNetnsId() *NetNSID {
+	if x != nil {
+		return x.NetnsId
+	}
+	return nil
+}
+
+// NetNSID tells network namespaces apart.
+type NetNSID struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Device        uint64                 `protobuf:"varint,1,opt,name=device,proto3" json:"device,omitempty"` // of the namespace's file
+	Inode         uint64                 `protobuf:"varint,2,opt,name=inode,proto3" json:"inode,omitempty"`
+	Boot          string                 `protobuf:"bytes,3,opt,name=boot,proto3" json:"boot,omitempty"` // /proc/sys/kernel/random/boot_id
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetNSID) Reset() {
+	*x = NetNSID{}
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetNSID) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetNSID) ProtoMessage() {}
+
+func (x *NetNSID) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetNSID.ProtoReflect.Descriptor instead.
+func (*NetNSID) Descriptor() ([]byte, []int) {
+	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *NetNSID) GetDevice() uint64 {
+	if x != nil {
+		return x.Device
+	}
+	return 0
+}
+
+func (x *NetNSID) GetInode() uint64 {
+	if x != nil {
+		return x.Inode
+	}
+	return 0
+}
+
+func (x *NetNSID) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
 type DelResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -435,7 +514,7 @@ type DelResponse struct {
 
 func (x *DelResponse) Reset() {
 	*x = DelResponse{}
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[6]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -447,7 +526,7 @@ func (x *DelResponse) String() string {
 func (*DelResponse) ProtoMessage() {}
 
 func (x *DelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[6]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -460,7 +539,7 @@ func (x *DelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DelResponse.ProtoReflect.Descriptor instead.
 func (*DelResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
 type CheckRequest struct {
@@ -474,7 +553,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[7]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -486,7 +565,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[7]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -499,7 +578,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CheckRequest) GetId() *AttachmentID {
@@ -531,7 +610,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[8]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -543,7 +622,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[8]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -556,7 +635,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 type StatusRequest struct {
@@ -568,7 +647,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[9]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -580,7 +659,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[9]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -593,7 +672,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StatusRequest) GetNetwork() string {
@@ -611,7 +690,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[10]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -623,7 +702,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[10]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -636,7 +715,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 type GCRequest struct {
@@ -649,7 +728,7 @@ type GCRequest struct {
 
 func (x *GCRequest) Reset() {
 	*x = GCRequest{}
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[11]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +740,7 @@ func (x *GCRequest) String() string {
 func (*GCRequest) ProtoMessage() {}
 
 func (x *GCRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[11]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +753,7 @@ func (x *GCRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GCRequest.ProtoReflect.Descriptor instead.
 func (*GCRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GCRequest) GetNetwork() string {
@@ -700,7 +779,7 @@ type GCResponse struct {
 
 func (x *GCResponse) Reset() {
 	*x = GCResponse{}
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[12]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +791,7 @@ func (x *GCResponse) String() string {
 func (*GCResponse) ProtoMessage() {}
 
 func (x *GCResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[12]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +804,7 @@ func (x *GCResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GCResponse.ProtoReflect.Descriptor instead.
 func (*GCResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GCResponse) GetRemoved() []*AttachmentID {
@@ -743,7 +822,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[13]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -755,7 +834,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[13]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -768,7 +847,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 type InfoResponse struct {
@@ -788,7 +867,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[14]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +879,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[14]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +892,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -890,7 +969,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[15]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +981,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[15]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +994,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Problem) GetSource() string {
@@ -951,7 +1030,7 @@ type PoolInfo struct {
 
 func (x *PoolInfo) Reset() {
 	*x = PoolInfo{}
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[16]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +1042,7 @@ func (x *PoolInfo) String() string {
 func (*PoolInfo) ProtoMessage() {}
 
 func (x *PoolInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[16]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +1055,7 @@ func (x *PoolInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PoolInfo.ProtoReflect.Descriptor instead.
 func (*PoolInfo) Descriptor() ([]byte, []int) {
-	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PoolInfo) GetCidr() string {
@@ -1015,7 +1094,7 @@ type ListEndpointsRequest struct {
 
 func (x *ListEndpointsRequest) Reset() {
 	*x = ListEndpointsRequest{}
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[17]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1106,7 @@ func (x *ListEndpointsRequest) String() string {
 func (*ListEndpointsRequest) ProtoMessage() {}
 
 func (x *ListEndpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[17]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1119,7 @@ func (x *ListEndpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEndpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListEndpointsRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 type ListEndpointsResponse struct {
@@ -1052,7 +1131,7 @@ type ListEndpointsResponse struct {
 
 func (x *ListEndpointsResponse) Reset() {
 	*x = ListEndpointsResponse{}
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[18]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1064,7 +1143,7 @@ func (x *ListEndpointsResponse) String() string {
 func (*ListEndpointsResponse) ProtoMessage() {}
 
 func (x *ListEndpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[18]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1077,7 +1156,7 @@ func (x *ListEndpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEndpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListEndpointsResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListEndpointsResponse) GetEndpoints() []*Endpoint {
@@ -1103,7 +1182,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[19]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1115,7 +1194,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[19]
+	mi := &file_pkg_agent_api_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1128,7 +1207,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_pkg_agent_api_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Endpoint) GetId() *AttachmentID {
@@ -1221,11 +1300,17 @@ const file_pkg_agent_api_v1_agent_proto_rawDesc = "" +
 	"\agateway\x18\x02 \x01(\tR\agateway\"I\n" +
 	"\vRouteConfig\x12 \n" +
 	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x18\n" +
-	"\agateway\x18\x02 \x01(\tR\agateway\"P\n" +
+	"\agateway\x18\x02 \x01(\tR\agateway\"\x98\x01\n" +
 	"\n" +
 	"DelRequest\x12,\n" +
 	"\x02id\x18\x01 \x01(\v2\x1c.netio.agent.v1.AttachmentIDR\x02id\x12\x14\n" +
-	"\x05netns\x18\x02 \x01(\tR\x05netns\"\r\n" +
+	"\x05netns\x18\x02 \x01(\tR\x05netns\x12\x12\n" +
+	"\x04undo\x18\x03 \x01(\bR\x04undo\x122\n" +
+	"\bnetns_id\x18\x04 \x01(\v2\x17.netio.agent.v1.NetNSIDR\anetnsId\"K\n" +
+	"\aNetNSID\x12\x16\n" +
+	"\x06device\x18\x01 \x01(\x04R\x06device\x12\x14\n" +
+	"\x05inode\x18\x02 \x01(\x04R\x05inode\x12\x12\n" +
+	"\x04boot\x18\x03 \x01(\tR\x04boot\"\r\n" +
 	"\vDelResponse\"\x8f\x01\n" +
 	"\fCheckRequest\x12,\n" +
 	"\x02id\x18\x01 \x01(\v2\x1c.netio.agent.v1.AttachmentIDR\x02id\x12\x14\n" +
@@ -1298,7 +1383,7 @@ func file_pkg_agent_api_v1_agent_proto_rawDescGZIP() []byte {
 	return file_pkg_agent_api_v1_agent_proto_rawDescData
 }
 
-var file_pkg_agent_api_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_pkg_agent_api_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_pkg_agent_api_v1_agent_proto_goTypes = []any{
 	(*AttachmentID)(nil),          // 0: netio.agent.v1.AttachmentID
 	(*AddRequest)(nil),            // 1: netio.agent.v1.AddRequest
@@ -1306,57 +1391,59 @@ var file_pkg_agent_api_v1_agent_proto_goTypes = []any{
 	(*AddressConfig)(nil),         // 3: netio.agent.v1.AddressConfig
 	(*RouteConfig)(nil),           // 4: netio.agent.v1.RouteConfig
 	(*DelRequest)(nil),            // 5: netio.agent.v1.DelRequest
-	(*DelResponse)(nil),           // 6: netio.agent.v1.DelResponse
-	(*CheckRequest)(nil),          // 7: netio.agent.v1.CheckRequest
-	(*CheckResponse)(nil),         // 8: netio.agent.v1.CheckResponse
-	(*StatusRequest)(nil),         // 9: netio.agent.v1.StatusRequest
-	(*StatusResponse)(nil),        // 10: netio.agent.v1.StatusResponse
-	(*GCRequest)(nil),             // 11: netio.agent.v1.GCRequest
-	(*GCResponse)(nil),            // 12: netio.agent.v1.GCResponse
-	(*InfoRequest)(nil),           // 13: netio.agent.v1.InfoRequest
-	(*InfoResponse)(nil),          // 14: netio.agent.v1.InfoResponse
-	(*Problem)(nil),               // 15: netio.agent.v1.Problem
-	(*PoolInfo)(nil),              // 16: netio.agent.v1.PoolInfo
-	(*ListEndpointsRequest)(nil),  // 17: netio.agent.v1.ListEndpointsRequest
-	(*ListEndpointsResponse)(nil), // 18: netio.agent.v1.ListEndpointsResponse
-	(*Endpoint)(nil),              // 19: netio.agent.v1.Endpoint
-	nil,                           // 20: netio.agent.v1.AddRequest.LabelsEntry
-	nil,                           // 21: netio.agent.v1.Endpoint.LabelsEntry
+	(*NetNSID)(nil),               // 6: netio.agent.v1.NetNSID
+	(*DelResponse)(nil),           // 7: netio.agent.v1.DelResponse
+	(*CheckRequest)(nil),          // 8: netio.agent.v1.CheckRequest
+	(*CheckResponse)(nil),         // 9: netio.agent.v1.CheckResponse
+	(*StatusRequest)(nil),         // 10: netio.agent.v1.StatusRequest
+	(*StatusResponse)(nil),        // 11: netio.agent.v1.StatusResponse
+	(*GCRequest)(nil),             // 12: netio.agent.v1.GCRequest
+	(*GCResponse)(nil),            // 13: netio.agent.v1.GCResponse
+	(*InfoRequest)(nil),           // 14: netio.agent.v1.InfoRequest
+	(*InfoResponse)(nil),          // 15: netio.agent.v1.InfoResponse
+	(*Problem)(nil),               // 16: netio.agent.v1.Problem
+	(*PoolInfo)(nil),              // 17: netio.agent.v1.PoolInfo
+	(*ListEndpointsRequest)(nil),  // 18: netio.agent.v1.ListEndpointsRequest
+	(*ListEndpointsResponse)(nil), // 19: netio.agent.v1.ListEndpointsResponse
+	(*Endpoint)(nil),              // 20: netio.agent.v1.Endpoint
+	nil,                           // 21: netio.agent.v1.AddRequest.LabelsEntry
+	nil,                           // 22: netio.agent.v1.Endpoint.LabelsEntry
 }
 var file_pkg_agent_api_v1_agent_proto_depIdxs = []int32{
 	0,  // 0: netio.agent.v1.AddRequest.id:type_name -> netio.agent.v1.AttachmentID
-	20, // 1: netio.agent.v1.AddRequest.labels:type_name -> netio.agent.v1.AddRequest.LabelsEntry
+	21, // 1: netio.agent.v1.AddRequest.labels:type_name -> netio.agent.v1.AddRequest.LabelsEntry
 	3,  // 2: netio.agent.v1.AddResponse.addresses:type_name -> netio.agent.v1.AddressConfig
 	4,  // 3: netio.agent.v1.AddResponse.routes:type_name -> netio.agent.v1.RouteConfig
 	0,  // 4: netio.agent.v1.DelRequest.id:type_name -> netio.agent.v1.AttachmentID
-	0,  // 5: netio.agent.v1.CheckRequest.id:type_name -> netio.agent.v1.AttachmentID
-	3,  // 6: netio.agent.v1.CheckRequest.addresses:type_name -> netio.agent.v1.AddressConfig
-	0,  // 7: netio.agent.v1.GCRequest.valid:type_name -> netio.agent.v1.AttachmentID
-	0,  // 8: netio.agent.v1.GCResponse.removed:type_name -> netio.agent.v1.AttachmentID
-	15, // 9: netio.agent.v1.InfoResponse.problems:type_name -> netio.agent.v1.Problem
-	16, // 10: netio.agent.v1.InfoResponse.pools:type_name -> netio.agent.v1.PoolInfo
-	19, // 11: netio.agent.v1.ListEndpointsResponse.endpoints:type_name -> netio.agent.v1.Endpoint
-	0,  // 12: netio.agent.v1.Endpoint.id:type_name -> netio.agent.v1.AttachmentID
-	21, // 13: netio.agent.v1.Endpoint.labels:type_name -> netio.agent.v1.Endpoint.LabelsEntry
-	1,  // 14: netio.agent.v1.CNI.Add:input_type -> netio.agent.v1.AddRequest
-	5,  // 15: netio.agent.v1.CNI.Del:input_type -> netio.agent.v1.DelRequest
-	7,  // 16: netio.agent.v1.CNI.Check:input_type -> netio.agent.v1.CheckRequest
-	9,  // 17: netio.agent.v1.CNI.Status:input_type -> netio.agent.v1.StatusRequest
-	11, // 18: netio.agent.v1.CNI.GC:input_type -> netio.agent.v1.GCRequest
-	13, // 19: netio.agent.v1.Agent.Info:input_type -> netio.agent.v1.InfoRequest
-	17, // 20: netio.agent.v1.Agent.ListEndpoints:input_type -> netio.agent.v1.ListEndpointsRequest
-	2,  // 21: netio.agent.v1.CNI.Add:output_type -> netio.agent.v1.AddResponse
-	6,  // 22: netio.agent.v1.CNI.Del:output_type -> netio.agent.v1.DelResponse
-	8,  // 23: netio.agent.v1.CNI.Check:output_type -> netio.agent.v1.CheckResponse
-	10, // 24: netio.agent.v1.CNI.Status:output_type -> netio.agent.v1.StatusResponse
-	12, // 25: netio.agent.v1.CNI.GC:output_type -> netio.agent.v1.GCResponse
-	14, // 26: netio.agent.v1.Agent.Info:output_type -> netio.agent.v1.InfoResponse
-	18, // 27: netio.agent.v1.Agent.ListEndpoints:output_type -> netio.agent.v1.ListEndpointsResponse
-	21, // [21:28] is the sub-list for method output_type
-	14, // [14:21] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	6,  // 5: netio.agent.v1.DelRequest.netns_id:type_name -> netio.agent.v1.NetNSID
+	0,  // 6: netio.agent.v1.CheckRequest.id:type_name -> netio.agent.v1.AttachmentID
+	3,  // 7: netio.agent.v1.CheckRequest.addresses:type_name -> netio.agent.v1.AddressConfig
+	0,  // 8: netio.agent.v1.GCRequest.valid:type_name -> netio.agent.v1.AttachmentID
+	0,  // 9: netio.agent.v1.GCResponse.removed:type_name -> netio.agent.v1.AttachmentID
+	16, // 10: netio.agent.v1.InfoResponse.problems:type_name -> netio.agent.v1.Problem
+	17, // 11: netio.agent.v1.InfoResponse.pools:type_name -> netio.agent.v1.PoolInfo
+	20, // 12: netio.agent.v1.ListEndpointsResponse.endpoints:type_name -> netio.agent.v1.Endpoint
+	0,  // 13: netio.agent.v1.Endpoint.id:type_name -> netio.agent.v1.AttachmentID
+	22, // 14: netio.agent.v1.Endpoint.labels:type_name -> netio.agent.v1.Endpoint.LabelsEntry
+	1,  // 15: netio.agent.v1.CNI.Add:input_type -> netio.agent.v1.AddRequest
+	5,  // 16: netio.agent.v1.CNI.Del:input_type -> netio.agent.v1.DelRequest
+	8,  // 17: netio.agent.v1.CNI.Check:input_type -> netio.agent.v1.CheckRequest
+	10, // 18: netio.agent.v1.CNI.Status:input_type -> netio.agent.v1.StatusRequest
+	12, // 19: netio.agent.v1.CNI.GC:input_type -> netio.agent.v1.GCRequest
+	14, // 20: netio.agent.v1.Agent.Info:input_type -> netio.agent.v1.InfoRequest
+	18, // 21: netio.agent.v1.Agent.ListEndpoints:input_type -> netio.agent.v1.ListEndpointsRequest
+	2,  // 22: netio.agent.v1.CNI.Add:output_type -> netio.agent.v1.AddResponse
+	7,  // 23: netio.agent.v1.CNI.Del:output_type -> netio.agent.v1.DelResponse
+	9,  // 24: netio.agent.v1.CNI.Check:output_type -> netio.agent.v1.CheckResponse
+	11, // 25: netio.agent.v1.CNI.Status:output_type -> netio.agent.v1.StatusResponse
+	13, // 26: netio.agent.v1.CNI.GC:output_type -> netio.agent.v1.GCResponse
+	15, // 27: netio.agent.v1.Agent.Info:output_type -> netio.agent.v1.InfoResponse
+	19, // 28: netio.agent.v1.Agent.ListEndpoints:output_type -> netio.agent.v1.ListEndpointsResponse
+	22, // [22:29] is the sub-list for method output_type
+	15, // [15:22] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_pkg_agent_api_v1_agent_proto_init() }
@@ -1370,7 +1457,7 @@ func file_pkg_agent_api_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pkg_agent_api_v1_agent_proto_rawDesc), len(file_pkg_agent_api_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -47,7 +47,8 @@ type CNIClient interface {
 	// again (same network, container and interface) with the same namespace
 	// returns the first result.
 	Add(ctx context.Context, in *AddRequest, opts ...grpc.CallOption) (*AddResponse, error)
-	// Del takes an attachment away. What is gone already is no error.
+	// Del takes an attachment away. What is gone already is no error, nor is what
+	// undo spares.
 	Del(ctx context.Context, in *DelRequest, opts ...grpc.CallOption) (*DelResponse, error)
 	// Check compares an attachment with what is there.
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error)
@@ -131,7 +132,8 @@ type CNIServer interface {
 	// again (same network, container and interface) with the same namespace
 	// returns the first result.
 	Add(context.Context, *AddRequest) (*AddResponse, error)
-	// Del takes an attachment away. What is gone already is no error.
+	// Del takes an attachment away. What is gone already is no error, nor is what
+	// undo spares.
 	Del(context.Context, *DelRequest) (*DelResponse, error)
 	// Check compares an attachment with what is there.
 	Check(context.Context, *CheckRequest) (*CheckResponse, error)
