@@ -43,17 +43,22 @@ func (m *Manager) Recover(ctx context.Context) error {
 		}
 		errs = append(errs, err)
 		deleted = deleted || slices.ContainsFunc(undone[a.ID], func(r pending.Record) bool { return r.Means(a.NetNS, a.NetNSID) })
-		if keep && !deleted {
-			if other, taken := m.ports[a.Port]; taken {
-				errs = append(errs, fmt.Errorf("attachments %s and %s both have port %s; restart the second one's pod", other, a.ID, a.Port))
-				m.unreadable = append(m.unreadable, a.ID)
+		if !keep || deleted {
+			slog.Info("forgetting a pod that is gone", "attachment", a.ID, "netns", a.NetNS, "deleted", deleted)
+			err := m.store.Delete(a.ID)
+			if err == nil {
 				continue
 			}
-			m.put(a)
+			// It is attached as long as it is recorded, and what was promised of
+			// it is tried again.
+			errs = append(errs, err)
+		}
+		if other, taken := m.ports[a.Port]; taken {
+			errs = append(errs, fmt.Errorf("attachments %s and %s both have port %s; restart the second one's pod", other, a.ID, a.Port))
+			m.unreadable = append(m.unreadable, a.ID)
 			continue
 		}
-		slog.Info("forgetting a pod that is gone", "attachment", a.ID, "netns", a.NetNS, "deleted", deleted)
-		errs = append(errs, m.store.Delete(a.ID))
+		m.put(a)
 	}
 	errs = append(errs, m.clearPending(promised), m.collectLeases(""))
 	for _, a := range m.List() {

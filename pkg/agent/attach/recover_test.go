@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"netio.dev/netio/pkg/agent/attachment"
 	"netio.dev/netio/pkg/agent/desired"
 	"netio.dev/netio/pkg/agent/netnstest"
@@ -125,6 +127,42 @@ func TestPending(t *testing.T) {
 	if left, err := pending.List(pending.Dir(b.dir)); len(left) != 0 || err != nil {
 		t.Errorf("left %v, %v", left, err)
 	}
+}
+
+// A promise that cannot be kept at the agent's start is not forgotten: else the
+// attachment would be back after the next one.
+func TestRecoverKeepsPromise(t *testing.T) {
+	b := start(t)
+	r := b.pod("web")
+	b.add(r)
+	b.agent.kill()
+	if err := pending.Write(pending.Dir(b.dir), record(r.ID)); err != nil {
+		t.Fatal(err)
+	}
+	// What something is mounted on cannot be removed.
+	file := filepath.Join(b.dir, "attachments", "netio@web@eth0.json")
+	if err := unix.Mount(file, file, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	mounted := true
+	unmount := func() {
+		if mounted {
+			mounted = false
+			if err := unix.Unmount(file, unix.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	t.Cleanup(unmount)
+	if err := b.run(); err == nil || !strings.Contains(err.Error(), "netio@web@eth0.json") {
+		t.Errorf("recovery: %v", err)
+	}
+	b.expect("web")
+	unmount()
+	if err := b.agent.SettlePending(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	b.expect()
 }
 
 // undone is the promise to take back an ADD of a request.
