@@ -3,12 +3,17 @@
 package churn
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"netio.dev/netio/pkg/cni/pending"
+	"netio.dev/netio/test/internal/daemon"
 )
 
 // between is how many pods come between two events.
@@ -23,6 +28,7 @@ func (b *bed) events(done <-chan struct{}) {
 	}{
 		{"SIGKILL of the worker", b.stormWorker},
 		{"SIGKILL of the agent", b.stormAgent},
+		{"SIGKILL of the agent within an ADD of a live ID elsewhere", b.stormMistake},
 		{"SIGKILL of the supervisor", b.stormSupervisor},
 		{"SIGKILL of agent and worker", b.stormBoth},
 		{"GC", b.collect},
@@ -70,6 +76,77 @@ func (b *bed) stormAgent(random *rand.Rand) error {
 		return err
 	}
 	return b.recovered()
+}
+
+// stormMistake: an ADD names a live pod's ID and another network namespace, and
+// the agent dies before it can refuse. The plugin takes the ADD back; the pod
+// stays.
+func (b *bed) stormMistake(random *rand.Rand) error {
+	b.weather.begin()
+	if err := b.mistakenAdd(random); err != nil {
+		return err
+	}
+	if err := b.startAgent(); err != nil {
+		return err
+	}
+	return b.recovered()
+}
+
+// mistakenAdd leaves the agent killed. Nobody deletes the live pod meanwhile.
+func (b *bed) mistakenAdd(random *rand.Rand) error {
+	b.steps.Lock()
+	defer b.steps.Unlock()
+	defer b.agent.Kill()
+	live := b.pods()
+	if len(live) == 0 {
+		return nil
+	}
+	elsewhere, err := newPod("elsewhere", colours[0])
+	if err != nil {
+		return err
+	}
+	a := elsewhere.attachment
+	a.id = live[random.IntN(len(live))].id
+	// Frozen, the agent takes the call and does not answer.
+	if err := b.agent.Freeze(); err != nil {
+		return errors.Join(err, elsewhere.close())
+	}
+	added := make(chan error, 1)
+	go func() {
+		_, err := b.runtime.add(b.ctx, a)
+		added <- err
+	}()
+	err = await(b.ctx, b.pluginCalls)
+	b.agent.Kill()
+	if <-added == nil {
+		err = errors.Join(err, fmt.Errorf("ADD of %s in another namespace succeeded", a.id))
+	}
+	promised, lerr := pending.List(pending.Dir(stateDir))
+	if !slices.ContainsFunc(promised, func(r pending.Record) bool { return r.Undo && r.NetNS == a.netns }) {
+		err = errors.Join(err, lerr, fmt.Errorf("the ADD of %s elsewhere left no promise to take it back: %v", a.id, promised))
+	}
+	return errors.Join(err, elsewhere.close())
+}
+
+// pluginCalls is an error until a plugin runs that has connected to the agent:
+// it opens no other socket.
+func (b *bed) pluginCalls() error {
+	pids, err := daemon.Instances(filepath.Join(b.bin, "netio-cni"))
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		if err != nil {
+			return err
+		}
+		for _, link := range links {
+			if to, err := os.Readlink(link); err == nil && strings.HasPrefix(to, "socket:") {
+				return nil
+			}
+		}
+	}
+	return errors.New("no plugin has connected to the agent")
 }
 
 // stormSupervisor also ends the worker, and with it every interface.

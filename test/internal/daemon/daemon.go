@@ -101,6 +101,14 @@ func (d *Daemon) Running() bool {
 	}
 }
 
+// Freeze stops the program where it is (SIGSTOP), until it is killed.
+func (d *Daemon) Freeze() error {
+	if err := d.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("freeze process %d: %w", d.Pid(), err)
+	}
+	return nil
+}
+
 // Kill ends the program with SIGKILL and waits for that.
 func (d *Daemon) Kill() {
 	_ = d.cmd.Process.Kill()
