@@ -28,7 +28,7 @@
 // (restarted containers keep their ID). So that an old record never deletes a
 // new attachment:
 //
-//   - the agent settles all records, by [SettleAll], before it serves, and later
+//   - the agent makes all good that [List] returns before it serves, and later
 //     each by [Settle] whenever the directory changes (a call that timed out
 //     leaves a record too);
 //   - it calls Settle with the attachment locked against its own Add and Del:
@@ -349,28 +349,4 @@ func recordsOf(dir string, attachment Record) ([]Record, error) {
 		}
 	}
 	return records, nil
-}
-
-// SettleAll makes all pending deletions good, oldest first, with one sync for
-// all of them: after a kill in between, del is called again for some. The caller
-// keeps all other operations away meanwhile. Deletions that fail, and records
-// that cannot be read, stay and are named in the error.
-func SettleAll(dir string, del func(Record) error) error {
-	records, err := List(dir)
-	errs := []error{err}
-	settled := 0
-	for _, r := range records {
-		err := del(r)
-		if err == nil {
-			settled++
-			err = os.Remove(filepath.Join(dir, r.file()))
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("make the pending deletion of %s good: %w", r, err))
-		}
-	}
-	if settled > 0 {
-		errs = append(errs, syncDir(dir))
-	}
-	return errors.Join(errs...)
 }

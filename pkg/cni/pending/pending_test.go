@@ -231,34 +231,6 @@ func TestUndoStandsBesideDel(t *testing.T) {
 	}
 }
 
-func TestSettleAll(t *testing.T) {
-	dir := t.TempDir()
-	if err := SettleAll(filepath.Join(dir, "none"), nil); err != nil {
-		t.Error(err)
-	}
-	put(t, dir, record("c", 3), record("a", 1), record("stays", 2), record("bad", 4))
-	if err := os.WriteFile(filepath.Join(dir, record("bad", 4).name()+suffix), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var deleted []string
-	err := SettleAll(dir, func(r Record) error {
-		if r.ContainerID == "stays" {
-			return errors.New("still busy")
-		}
-		deleted = append(deleted, r.ContainerID)
-		return nil
-	})
-	if !reflect.DeepEqual(deleted, []string{"a", "c"}) {
-		t.Errorf("deleted %v", deleted)
-	}
-	if !errors.Is(err, ErrRecord) || !strings.Contains(err.Error(), "net/stays/eth0 good: still busy") {
-		t.Errorf("error %v", err)
-	}
-	if rs, _ := List(dir); len(rs) != 1 || rs[0].ContainerID != "stays" {
-		t.Errorf("left are %v", rs)
-	}
-}
-
 func TestStraysGoAfterAWhile(t *testing.T) {
 	dir := t.TempDir()
 	young, old := filepath.Join(dir, "x"+tempMark+"1"), filepath.Join(dir, "x"+tempMark+"2")
