@@ -52,14 +52,22 @@ func New(name string) (*Namespace, error) {
 }
 
 // Here is the namespace that the program runs in.
-func Here() (*Namespace, error) {
-	n := &Namespace{Name: "host", Path: "/proc/self/ns/net"}
+func Here() (*Namespace, error) { return Open("host", "/proc/self/ns/net") }
+
+// Open opens a namespace that somebody else made, such as a process's
+// /proc/PID/ns/net. The name is for messages.
+func Open(name, path string) (*Namespace, error) {
+	n := &Namespace{Name: name, Path: path}
 	var err error
-	if n.handle, err = netns.GetFromPath(n.Path); err != nil {
-		return nil, fmt.Errorf("open own network namespace: %w", err)
+	if n.handle, err = netns.GetFromPath(path); err != nil {
+		return nil, fmt.Errorf("open network namespace of %s: %w", name, err)
 	}
-	if n.Netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
-		return nil, fmt.Errorf("open netlink: %w", err)
+	err = n.Do(func() (err error) {
+		n.Netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open netlink in %s: %w", name, err), n.handle.Close())
 	}
 	return n, nil
 }

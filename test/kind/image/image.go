@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package image writes container images as archives that any runtime imports,
+// without a container engine: OCI image layouts (image-spec, image-layout.md) of
+// one uncompressed layer, packed as tar.
+//
+//	oci-layout  index.json ──> blobs/sha256/MANIFEST ──┬─> blobs/sha256/CONFIG
+//	                                                   └─> blobs/sha256/LAYER (tar of the files)
+//
+// The same files give the same bytes.
+package image
+
+import (
+	"archive/tar"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Media types and annotations of the image-spec, and the one by which containerd
+// learns the whole name.
+const (
+	typeIndex    = "application/vnd.oci.image.index.v1+json"
+	typeManifest = "application/vnd.oci.image.manifest.v1+json"
+	typeConfig   = "application/vnd.oci.image.config.v1+json"
+	typeLayer    = "application/vnd.oci.image.layer.v1.tar"
+
+	containerdName = "io.containerd.image.name"
+)
+
+// epoch is every file's time.
+var epoch = time.Unix(0, 0).UTC()
+
+// Image is what an image has in it.
+type Image struct {
+	// Name with registry and tag: "netio.test/pause:1".
+	Name       string
+	Entrypoint []string
+	// User is UID or UID:GID, "" for root.
+	User  string
+	Files []File
+}
+
+// File is copied from Source on this machine to Path in the image, to be read
+// and executed by all. Folders above it are made.
+type File struct {
+	Path, Source string
+}
+
+type descriptor struct {
+	MediaType   string            `json:"mediaType"`
+	Digest      string            `json:"digest"`
+	Size        int64             `json:"size"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// Write writes the archive to the file, which is either the old or the new one
+// whole at any time.
+func Write(file string, img Image) error {
+	if err := write(file, img); err != nil {
+		return fmt.Errorf("write image %s: %w", img.Name, err)
+	}
+	return nil
+}
+
+func write(file string, img Image) (err error) {
+	if img.Name == "" || len(img.Files) == 0 {
+		return errors.New("it needs a name and files")
+	}
+	// The layer's digest is its name, so it is made twice: for the digest first.
+	hash, size := sha256.New(), counter(0)
+	if err := writeLayer(io.MultiWriter(hash, &size), img.Files); err != nil {
+		return err
+	}
+	layer := descriptor{MediaType: typeLayer, Digest: fmt.Sprintf("sha256:%x", hash.Sum(nil)), Size: int64(size)}
+
+	config, err := json.Marshal(map[string]any{
+		"architecture": runtime.GOARCH, "os": "linux", "created": epoch,
+		"config": map[string]any{"Entrypoint": img.Entrypoint, "User": img.User, "Env": []string{"PATH=/"}},
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{layer.Digest}},
+	})
+	if err != nil {
+		return err
+	}
+	manifest, err := json.Marshal(map[string]any{
+		"schemaVersion": 2, "mediaType": typeManifest,
+		"config": describe(typeConfig, config), "layers": []descriptor{layer},
+	})
+	if err != nil {
+		return err
+	}
+	top := describe(typeManifest, manifest)
+	top.Annotations = map[string]string{containerdName: img.Name}
+	index, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": []descriptor{top}})
+	if err != nil {
+		return err
+	}
+
+	f, err := os.CreateTemp(filepath.Dir(file), ".image-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+			_ = os.Remove(f.Name())
+		}
+	}()
+	w := tar.NewWriter(f)
+	for _, part := range []struct {
+		name string
+		data []byte
+	}{
+		{"oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)},
+		{"index.json", index},
+		{blob(top.Digest), manifest},
+		{blob(describe(typeConfig, config).Digest), config},
+	} {
+		if err := w.WriteHeader(header(part.name, 0o644, int64(len(part.data)))); err != nil {
+			return err
+		}
+		if _, err := w.Write(part.data); err != nil {
+			return err
+		}
+	}
+	if err := w.WriteHeader(header(blob(layer.Digest), 0o644, layer.Size)); err != nil {
+		return err
+	}
+	if err := writeLayer(w, img.Files); err != nil {
+		return err
+	}
+	if err := errors.Join(w.Close(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), file)
+}
+
+// writeLayer writes the tar of the files, folders first.
+func writeLayer(to io.Writer, files []File) error {
+	w := tar.NewWriter(to)
+	for _, dir := range folders(files) {
+		h := header(dir+"/", 0o755, 0)
+		h.Typeflag = tar.TypeDir
+		if err := w.WriteHeader(h); err != nil {
+			return err
+		}
+	}
+	for _, f := range files {
+		if err := copyFile(w, f); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
+func copyFile(w *tar.Writer, f File) error {
+	in, err := os.Open(f.Source)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	st, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	if err := w.WriteHeader(header(strings.TrimPrefix(f.Path, "/"), 0o755, st.Size())); err != nil {
+		return err
+	}
+	_, err = io.Copy(w, in)
+	return err
+}
+
+// folders lists all folders above the files, outer ones first.
+func folders(files []File) []string {
+	var list []string
+	for _, f := range files {
+		for dir := path.Dir(strings.TrimPrefix(f.Path, "/")); dir != "."; dir = path.Dir(dir) {
+			list = append(list, dir)
+		}
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+func header(name string, mode, size int64) *tar.Header {
+	return &tar.Header{Name: name, Mode: mode, Size: size, ModTime: epoch, Format: tar.FormatPAX}
+}
+
+func describe(mediaType string, data []byte) descriptor {
+	return descriptor{MediaType: mediaType, Digest: fmt.Sprintf("sha256:%x", sha256.Sum256(data)), Size: int64(len(data))}
+}
+
+// blob is where the content with a digest lies in the archive.
+func blob(digest string) string {
+	return "blobs/" + strings.Replace(digest, ":", "/", 1)
+}
+
+// counter counts what is written to it.
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
+}

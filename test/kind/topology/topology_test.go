@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package topology
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+)
+
+func TestNumberOfNodes(t *testing.T) {
+	for _, n := range []int{-1, 0, MaxNodes + 1} {
+		if _, err := Nodes(n); !errors.Is(err, ErrNodes) {
+			t.Errorf("%d nodes: %v", n, err)
+		}
+	}
+	for _, n := range []int{1, MaxNodes} {
+		if nodes, err := Nodes(n); err != nil || len(nodes) != n {
+			t.Errorf("%d nodes: %d, %v", n, len(nodes), err)
+		}
+	}
+}
+
+func TestNodesAreDistinctAndOnTheFabric(t *testing.T) {
+	nodes, err := Nodes(MaxNodes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[netip.Addr]string{Fabric[0]: "fabric", Fabric[1]: "fabric"}
+	for i, n := range nodes {
+		if n.ControlPlane != (i == 0) {
+			t.Errorf("%s: control plane %v", n.Name, n.ControlPlane)
+		}
+		for f, a := range n.Addrs {
+			if who, ok := seen[a]; ok {
+				t.Errorf("%s has %s of %s", n.Name, a, who)
+			}
+			seen[a] = n.Name
+			if !NodeCIDRs[f].Contains(a) || Prefix(a).Masked() != NodeCIDRs[f] {
+				t.Errorf("%s: %s is not in %s", n.Name, a, NodeCIDRs[f])
+			}
+		}
+	}
+}
+
+func TestPrefixesDoNotOverlap(t *testing.T) {
+	all := append(append(append([]netip.Prefix{}, NodeCIDRs...), PodCIDRs...), ServiceCIDRs...)
+	for i, a := range all {
+		if a != a.Masked() {
+			t.Errorf("%s has bits after its length", a)
+		}
+		for _, b := range all[:i] {
+			if a.Overlaps(b) {
+				t.Errorf("%s overlaps %s", a, b)
+			}
+		}
+	}
+	// A /24 and a /64 for each node.
+	if four, six := 1<<(24-PodCIDRs[0].Bits()), 1<<(64-PodCIDRs[1].Bits()); min(four, six) < MaxNodes {
+		t.Errorf("pods' prefixes serve %d and %d nodes, not %d", four, six, MaxNodes)
+	}
+	if !ServiceCIDRs[0].Contains(DNS) || DNS == APIService {
+		t.Errorf("DNS at %s", DNS)
+	}
+}
