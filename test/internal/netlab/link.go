@@ -60,15 +60,27 @@ func (n *Namespace) Bridge(name string, members ...string) error {
 		return fmt.Errorf("make bridge %s in %s: %w", name, n.Name, err)
 	}
 	for _, m := range members {
-		link, err := n.Netlink.LinkByName(m)
-		if err == nil {
-			err = n.Netlink.LinkSetMaster(link, bridge)
-		}
-		if err != nil {
-			return fmt.Errorf("put %s into bridge %s in %s: %w", m, name, n.Name, err)
+		if err := n.Enslave(name, m); err != nil {
+			return err
 		}
 	}
 	return n.Up(name)
+}
+
+// Enslave puts an interface into a bridge.
+func (n *Namespace) Enslave(bridge, member string) error {
+	master, err := n.Netlink.LinkByName(bridge)
+	var link netlink.Link
+	if err == nil {
+		link, err = n.Netlink.LinkByName(member)
+	}
+	if err == nil {
+		err = n.Netlink.LinkSetMaster(link, master)
+	}
+	if err != nil {
+		return fmt.Errorf("put %s into bridge %s in %s: %w", member, bridge, n.Name, err)
+	}
+	return nil
 }
 
 // Route adds a route by an interface; without a valid gateway the destination

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package artifact builds what a cluster is made of: from Go modules, whose
+// checksums are in go.sum files and the checksum database, and from packages of
+// the machine's own Debian mirror.
+//
+//	test/kind/components/kube      ──go build──> bin/kube, and links to it
+//	test/kind/components/coredns   ──go build──> bin/coredns ─┐
+//	test/kind/components/pause     ──go build──> bin/pause  ──┼─image─> images/*.tar
+//	test/kind/probe                ──go build──> bin/probe  ──┘
+//	containerd's module            ──go install> bin/containerd ...
+//	package runc                   ──dpkg -x───> debian/runc/, link in bin
+//
+// What is there already, of the same sources, is not built again.
+package artifact
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"netio.dev/netio/test/kind/image"
+	"netio.dev/netio/test/kind/state"
+)
+
+// Versions of what is no requirement in a go.mod of ours. That of Kubernetes is
+// what components/kube/go.mod requires.
+const (
+	kubernetesVersion = "v1.37.2"
+	containerdVersion = "v2.4.2"
+)
+
+// Names of the images.
+const (
+	PauseImage   = "netio.test/pause:1"
+	ProbeImage   = "netio.test/probe:1"
+	CoreDNSImage = "netio.test/coredns:1"
+)
+
+// Builder builds into Dir.
+type Builder struct {
+	Dir state.Dir
+	// Source is the top of NetIO's source tree.
+	Source string
+	// Say tells of a build that takes long, before it begins.
+	Say func(format string, args ...any)
+	// stamps of what is there, by name.
+	goVersion string
+}
+
+// kubeNames are the components that bin/kube is.
+var kubeNames = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kubectl"}
+
+// Build builds all that is not there.
+func (b *Builder) Build(ctx context.Context) error {
+	for _, dir := range []string{b.Dir.Bin(), b.Dir.Images(), b.Dir.Debian()} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make folder: %w", err)
+		}
+	}
+	version, err := b.output(ctx, b.Source, "go", "version")
+	if err != nil {
+		return err
+	}
+	b.goVersion = version
+	for _, step := range []func(context.Context) error{b.runc, b.containerd, b.coredns, b.kube, b.own, b.images} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Builder) kube(ctx context.Context) error {
+	const version = "k8s.io/component-base/version"
+	minor := strings.Split(kubernetesVersion, ".")[1]
+	flags := "-s -w -X " + version + ".gitVersion=" + kubernetesVersion + " -X " + version + ".gitMajor=1 -X " + version + ".gitMinor=" + minor
+	err := b.component(ctx, "kube", "Kubernetes and etcd, 15 minutes on two CPUs the first time", flags)
+	if err != nil {
+		return err
+	}
+	for _, name := range kubeNames {
+		if err := link("kube", filepath.Join(b.Dir.Bin(), name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Builder) coredns(ctx context.Context) error {
+	return b.component(ctx, "coredns", "CoreDNS", "-s -w")
+}
+
+// component builds a module of test/kind/components.
+func (b *Builder) component(ctx context.Context, name, what, ldflags string) error {
+	dir := filepath.Join(b.Source, "test/kind/components", name)
+	key, err := keyOf(dir, b.goVersion, ldflags)
+	if err != nil {
+		return err
+	}
+	return b.once(name, what, key, func() error {
+		_, err := b.output(ctx, dir, "go", "build", "-ldflags", ldflags, "-o", filepath.Join(b.Dir.Bin(), name), ".")
+		return err
+	})
+}
+
+// own builds programs of this module; the go command knows what is new.
+func (b *Builder) own(ctx context.Context) error {
+	_, err := b.output(ctx, b.Source, "go", "build", "-ldflags", "-s -w", "-o", b.Dir.Bin()+"/", "./test/kind/components/pause", "./test/kind/probe")
+	return err
+}
+
+func (b *Builder) containerd(ctx context.Context) error {
+	const module = "github.com/containerd/containerd/v2"
+	args := []string{"install", "-tags", "no_btrfs,no_devmapper,no_zfs",
+		"-ldflags", "-s -w -X " + module + "/version.Version=" + containerdVersion}
+	for _, command := range []string{"containerd", "containerd-shim-runc-v2", "ctr"} {
+		args = append(args, module+"/cmd/"+command+"@"+containerdVersion)
+	}
+	key, err := keyOf("", append(args, b.goVersion)...)
+	if err != nil {
+		return err
+	}
+	return b.once("containerd", "containerd, 3 minutes", key, func() error {
+		_, err := b.output(ctx, string(b.Dir), "go", args...)
+		return err
+	})
+}
+
+// images packs the images. Their archives are as new as the programs in them.
+func (b *Builder) images(context.Context) error {
+	for _, img := range []struct {
+		program, name, user string
+	}{
+		{"pause", PauseImage, "65535:65535"},
+		{"probe", ProbeImage, ""},
+		{"coredns", CoreDNSImage, ""},
+	} {
+		program, archive := filepath.Join(b.Dir.Bin(), img.program), filepath.Join(b.Dir.Images(), img.program+".tar")
+		if newer(archive, program) {
+			continue
+		}
+		err := image.Write(archive, image.Image{
+			Name:       img.name,
+			Entrypoint: []string{"/" + img.program},
+			User:       img.user,
+			Files:      []image.File{{Path: "/" + img.program, Source: program}},
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func newer(a, b string) bool {
+	as, aerr := os.Stat(a)
+	bs, berr := os.Stat(b)
+	return aerr == nil && berr == nil && as.ModTime().After(bs.ModTime())
+}
+
+// once calls build unless it was done for the same key before.
+func (b *Builder) once(name, what, key string, build func() error) error {
+	stamp := filepath.Join(b.Dir.Bin(), "."+name+".key")
+	if was, err := os.ReadFile(stamp); err == nil && string(was) == key {
+		return nil
+	}
+	b.Say("building %s", what)
+	began := time.Now()
+	if err := build(); err != nil {
+		return fmt.Errorf("build %s: %w", name, err)
+	}
+	b.Say("built %s in %v", name, time.Since(began).Round(time.Second))
+	if err := os.WriteFile(stamp, []byte(key), 0o644); err != nil {
+		return fmt.Errorf("note that %s is built: %w", name, err)
+	}
+	return nil
+}
+
+// output runs a command with the flags that the whole project builds with, so
+// that it shares one build cache. An error has the end of its output.
+func (b *Builder) output(ctx context.Context, dir, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false", "GOWORK=off", "GOBIN="+b.Dir.Bin(), "DEBIAN_FRONTEND=noninteractive")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		const enough = 4000
+		tail := out[max(0, len(out)-enough):]
+		return "", fmt.Errorf("%s %s: %w\n%s", name, args[0], err, tail)
+	}
+	return string(out), nil
+}
+
+// link makes a symbolic link, or leaves the one that is there.
+func link(to, path string) error {
+	if is, err := os.Readlink(path); err == nil && is == to {
+		return nil
+	}
+	_ = os.Remove(path)
+	if err := os.Symlink(to, path); err != nil {
+		return fmt.Errorf("link %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cluster brings a cluster up and down, and finds the one that is up.
+//
+//	Up:   check the machine ── build ── record ── supervisor and nodes (package node)
+//	      ── API server ── nodes registered ── NetIO told their prefixes ── nodes ready ── DNS
+//	Down: kill the supervisor ── remove cgroups ── put sysctls back ── forget
+//
+// Everything that Up does to the machine is recorded before it is done, so that
+// Down can undo it whenever Up is interrupted, and however the cluster ended.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"netio.dev/netio/test/internal/netlab"
+	"netio.dev/netio/test/kind/node"
+	"netio.dev/netio/test/kind/pki"
+	"netio.dev/netio/test/kind/state"
+	"netio.dev/netio/test/kind/topology"
+)
+
+// Cluster is one that is up.
+type Cluster struct {
+	Dir   state.Dir
+	Nodes []topology.Node
+	// Supervisor is its process ID on this machine.
+	Supervisor int
+}
+
+// Open finds the cluster that is up. Errors: state.ErrNone.
+func Open(dir state.Dir) (*Cluster, error) {
+	r, err := dir.Load()
+	if err != nil {
+		return nil, err
+	}
+	if !r.Alive() {
+		return nil, fmt.Errorf("%w: the one that was up has ended; its logs are in %s", state.ErrNone, dir.Log())
+	}
+	nodes, err := topology.Nodes(r.Nodes)
+	if err != nil {
+		return nil, err
+	}
+	return &Cluster{Dir: dir, Nodes: nodes, Supervisor: r.Pid}, nil
+}
+
+// FabricNetNS is the path of the network namespace between the nodes, from which
+// the API server and the nodes are reached.
+func (c *Cluster) FabricNetNS() string {
+	return "/proc/" + strconv.Itoa(c.Supervisor) + "/ns/net"
+}
+
+// Kubeconfig is the administrator's.
+func (c *Cluster) Kubeconfig() string { return filepath.Join(c.Dir.PKI(), pki.AdminConfig) }
+
+// NodePid is the first process of a node, by this machine's numbers.
+func (c *Cluster) NodePid(name string) (int, error) { return node.Pid(c.Supervisor, name) }
+
+// NodeNetwork opens the network namespace of a node.
+func (c *Cluster) NodeNetwork(name string) (*netlab.Namespace, error) {
+	pid, err := c.NodePid(name)
+	if err != nil {
+		return nil, err
+	}
+	return netlab.Open(name, "/proc/"+strconv.Itoa(pid)+"/ns/net")
+}
+
+// NodePath is where this machine finds a file of a node.
+func (c *Cluster) NodePath(name, path string) (string, error) {
+	pid, err := c.NodePid(name)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join("/proc", strconv.Itoa(pid), "root", path), nil
+}
+
+// Client talks to the API server as administrator, from wherever it is called.
+func (c *Cluster) Client() (*kubernetes.Clientset, *rest.Config, error) {
+	fabric, err := netlab.Open("fabric", c.FabricNetNS())
+	if err != nil {
+		return nil, nil, err
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig())
+	if err != nil {
+		return nil, nil, fmt.Errorf("read kubeconfig: %w", err)
+	}
+	// The namespace stays open as long as the process: connections are made
+	// whenever the client needs one.
+	config.Dial = func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+		err = fabric.Do(func() error {
+			conn, err = new(net.Dialer).DialContext(ctx, network, address)
+			return err
+		})
+		return conn, err
+	}
+	config.QPS, config.Burst = 100, 200 // nobody else is there to be spared
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make client: %w", err)
+	}
+	return client, config, nil
+}
+
+// pollEvery is how often a condition is looked at.
+const pollEvery = 50 * time.Millisecond
+
+// poll looks at a condition until it holds, fails, or ctx ends.
+func poll(ctx context.Context, condition func() (bool, error)) error {
+	for {
+		switch done, err := condition(); {
+		case err != nil:
+			return err
+		case done:
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+// errTooLong is the cause of a wait's end, unless it was interrupted.
+var errTooLong = errors.New("it took too long")

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Netio-cluster brings up a real Kubernetes cluster of several nodes on one
+// machine, with NetIO as its network, and without a container engine or a
+// registry: etcd, Kubernetes, containerd and CoreDNS are built from Go modules,
+// nodes are namespaces. See docs/cluster.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"netio.dev/netio/test/kind/cluster"
+	"netio.dev/netio/test/kind/node"
+	"netio.dev/netio/test/kind/state"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "netio-cluster:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	c := &cobra.Command{
+		Use:           "netio-cluster",
+		Short:         "A real Kubernetes cluster on one machine, with NetIO as its network",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	c.CompletionOptions.DisableDefaultCmd = true
+	dir := c.PersistentFlags().String("dir", "build/cluster", "`folder` of the cluster: programs, images, state, logs")
+	at := func() (state.Dir, error) {
+		path, err := filepath.Abs(*dir)
+		return state.Dir(path), err
+	}
+	c.AddCommand(upCommand(at), downCommand(at), kubectlCommand(at), execCommand(at), superviseCommand(), initCommand())
+	return c
+}
+
+func upCommand(at func() (state.Dir, error)) *cobra.Command {
+	c := &cobra.Command{Use: "up", Short: "Build what is not built, and bring a cluster up", Args: cobra.NoArgs}
+	nodes := c.Flags().Int("nodes", 3, "number of nodes")
+	netio := c.Flags().String("netio", "bin", "`folder` of netio-agent, netio-cni and netioctl")
+	source := c.Flags().String("source", ".", "top of NetIO's source `tree`")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		dir, err := at()
+		if err != nil {
+			return err
+		}
+		bin, err := filepath.Abs(*netio)
+		if err != nil {
+			return err
+		}
+		err = cluster.Up(c.Context(), cluster.Options{Dir: dir, Nodes: *nodes, NetIO: bin, Source: *source, Out: os.Stdout})
+		if err != nil {
+			return err
+		}
+		fmt.Printf("\nThe cluster is up.\n  %[1]s kubectl get pods -A -o wide\n  %[1]s exec n1 netioctl status\n  logs: %[2]s\n", os.Args[0], dir.Log())
+		return nil
+	}
+	return c
+}
+
+func downCommand(at func() (state.Dir, error)) *cobra.Command {
+	return &cobra.Command{Use: "down", Short: "End the cluster; no error if none is up", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			dir, err := at()
+			if err != nil {
+				return err
+			}
+			switch err := cluster.Down(c.Context(), dir); {
+			case errors.Is(err, state.ErrNone):
+				fmt.Println("No cluster is up.")
+			case err != nil:
+				return err
+			default:
+				fmt.Printf("The cluster is down. Its logs: %s\n", dir.Log())
+			}
+			return nil
+		}}
+}
+
+func kubectlCommand(at func() (state.Dir, error)) *cobra.Command {
+	return &cobra.Command{Use: "kubectl [argument]...", Short: "kubectl, as administrator of the cluster", DisableFlagParsing: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir, err := at()
+			if err != nil {
+				return err
+			}
+			c, err := cluster.Open(dir)
+			if err != nil {
+				return err
+			}
+			kubectl := []string{filepath.Join(dir.Bin(), "kubectl"), "--kubeconfig", c.Kubeconfig()}
+			return become(append([]string{"nsenter", "--net=" + c.FabricNetNS()}, append(kubectl, args...)...))
+		}}
+}
+
+func execCommand(at func() (state.Dir, error)) *cobra.Command {
+	c := &cobra.Command{Use: "exec NODE COMMAND [argument]...", Short: "Run a command on a node", Args: cobra.MinimumNArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir, err := at()
+			if err != nil {
+				return err
+			}
+			c, err := cluster.Open(dir)
+			if err != nil {
+				return err
+			}
+			pid, err := c.NodePid(args[0])
+			if err != nil {
+				return err
+			}
+			environment := []string{"env", "-i", "TERM=" + os.Getenv("TERM")}
+			return become(append(append([]string{"nsenter", "--all", "--target", strconv.Itoa(pid)},
+				append(environment, node.Environment()...)...), args[1:]...))
+		}}
+	c.Flags().SetInterspersed(false)
+	return c
+}
+
+// become turns this process into another program.
+func become(args []string) error {
+	path, err := exec.LookPath(args[0])
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("start %s: %w", args[0], syscall.Exec(path, args, os.Environ()))
+}
+
+func superviseCommand() *cobra.Command {
+	return &cobra.Command{Use: node.SuperviseCommand + " DIR", Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return node.Supervise(state.Dir(args[0])) }}
+}
+
+func initCommand() *cobra.Command {
+	return &cobra.Command{Use: node.InitCommand + " DIR NODE", Hidden: true, Args: cobra.ExactArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error { return node.Init(state.Dir(args[0]), args[1]) }}
+}
