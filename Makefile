@@ -14,6 +14,8 @@ FUZZTIME ?= 10s
 FUZZ ?= .
 PODS ?= 1000
 SERIES ?= 6.1
+NODES ?= 3
+FOCUS ?= .
 BENCHFLAGS ?=
 PREFIX ?= /usr/local
 CNI_BIN_DIR ?= /opt/cni/bin
@@ -101,6 +103,24 @@ test-vm: ## netio.ko in real kernels: 6.1 and one chosen anew, or SERIES='...'; 
 .PHONY: test-vm-all
 test-vm-all: ## the same in all kernels (root)
 	@hack/test-vm.sh all
+
+.PHONY: cluster-up
+cluster-up: ## bring up a real Kubernetes cluster of NODES (3) with NetIO, on this machine alone (root); see docs/cluster.md
+	@hack/bootstrap.sh
+	@$(MAKE) --no-print-directory build cluster-tool
+	@build/cluster/bin/netio-cluster up --nodes '$(NODES)'
+
+.PHONY: cluster-down
+cluster-down: cluster-tool ## end the cluster; what was built for it and its logs stay in build/cluster (root)
+	@build/cluster/bin/netio-cluster down
+
+.PHONY: cluster-e2e
+cluster-e2e: ## test NetIO in the cluster that is up; FOCUS=expression narrows it (root)
+	@go test -count 1 -v -timeout 20m -run '$(FOCUS)' ./test/kind/e2e -args -cluster '$(CURDIR)/build/cluster'
+
+.PHONY: cluster-tool
+cluster-tool:
+	@go build -o build/cluster/bin/netio-cluster ./test/kind
 
 .PHONY: bench
 bench: build ## NetIO beside Linux's own paths, in one run (root); BENCHFLAGS='-o json'

@@ -7,7 +7,7 @@
 //	test/kind/components/kube      ──go build──> bin/kube, and links to it
 //	test/kind/components/coredns   ──go build──> bin/coredns ─┐
 //	test/kind/components/pause     ──go build──> bin/pause  ──┼─image─> images/*.tar
-//	test/kind/probe                ──go build──> bin/probe  ──┘
+//	test/kind/components/probe     ──go build──> bin/probe  ──┘
 //	containerd's module            ──go install> bin/containerd ...
 //	package runc                   ──dpkg -x───> debian/runc/, link in bin
 //
@@ -48,7 +48,7 @@ type Builder struct {
 	Source string
 	// Say tells of a build that takes long, before it begins.
 	Say func(format string, args ...any)
-	// stamps of what is there, by name.
+
 	goVersion string
 }
 
@@ -110,7 +110,7 @@ func (b *Builder) component(ctx context.Context, name, what, ldflags string) err
 
 // own builds programs of this module; the go command knows what is new.
 func (b *Builder) own(ctx context.Context) error {
-	_, err := b.output(ctx, b.Source, "go", "build", "-ldflags", "-s -w", "-o", b.Dir.Bin()+"/", "./test/kind/components/pause", "./test/kind/probe")
+	_, err := b.output(ctx, b.Source, "go", "build", "-ldflags", "-s -w", "-o", b.Dir.Bin()+"/", "./test/kind/components/pause", "./test/kind/components/probe")
 	return err
 }
 

@@ -4,15 +4,15 @@ package node
 
 import "path/filepath"
 
-// NetIO on a node. It serves each node as a host of its own (docs/standalone.md):
-// what the cluster tells a node, its prefixes, is brought by package cluster.
-//
+// NetIO serves each node as a host of its own (docs/standalone.md): what the
+// cluster tells a node, its prefixes, is brought by package cluster.
 
-// AgentConfig is the agent's configuration, on the node; AgentSocket is the
-// agent's, by which it can be asked.
+// AgentConfig is the agent's configuration, on the node. At the sockets agent and
+// forwarder can be asked.
 const (
-	AgentConfig = "/etc/netio/agent.yaml"
-	AgentSocket = "/run/netio/agent.sock"
+	AgentConfig     = "/etc/netio/agent.yaml"
+	AgentSocket     = "/run/netio/agent.sock"
+	ForwarderSocket = "/run/netio/forwarder.sock"
 )
 
 // netio is what runs from the beginning.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package probe
 
 import (
 	"net"
@@ -8,32 +8,48 @@ import (
 	"testing"
 )
 
-// listen serves on free ports of the loopback interface.
-func listen(t *testing.T) (tcp, udp string) {
+// listen serves on free ports of the loopback interface, and returns targets.
+func listen(t *testing.T) []string {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	tcp, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = l.Close() })
-	p, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	t.Cleanup(func() { _ = tcp.Close() })
+	go func() { _ = answerTCP(tcp, "pod") }()
+	targets := []string{"tcp4://" + tcp.Addr().String()}
+	for _, c := range []struct {
+		network, address string
+		answer           func(net.PacketConn, string) error
+	}{
+		{"udp4", "0.0.0.0", answerUDP4},
+		{"udp6", "::", answerUDP6},
+	} {
+		udp, err := net.ListenPacket(c.network, net.JoinHostPort(c.address, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = udp.Close() })
+		go func() { _ = c.answer(udp, "pod") }()
+		_, port, err := net.SplitHostPort(udp.LocalAddr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		host := map[string]string{"udp4": "127.0.0.2", "udp6": "::1"}[c.network]
+		targets = append(targets, c.network+"://"+net.JoinHostPort(host, port))
 	}
-	t.Cleanup(func() { _ = p.Close() })
-	go func() { _ = answerTCP(l, "pod") }()
-	go func() { _ = answerUDP(p, "pod") }()
-	return l.Addr().String(), p.LocalAddr().String()
+	return targets
 }
 
 func TestAsk(t *testing.T) {
-	tcp, udp := listen(t)
-	for _, target := range []string{"tcp4://" + tcp, "udp4://" + udp} {
-		if a := ask(target); a.Name != "pod" || a.From != "127.0.0.1" || a.Error != "" || a.Target != target {
+	targets := listen(t)
+	for _, target := range targets {
+		if a := ask(target); a.Name != "pod" || a.From == "" || a.Error != "" || a.Target != target {
 			t.Errorf("%+v", a)
 		}
 	}
-	for _, target := range []string{tcp, "sctp://" + tcp, "tcp6://" + tcp} {
+	_, address, _ := strings.Cut(targets[0], "://")
+	for _, target := range []string{address, "sctp://" + address, "tcp6://" + address} {
 		if a := ask(target); a.Error == "" {
 			t.Errorf("%s: no error", target)
 		}

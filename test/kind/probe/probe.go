@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Probe is what test pods run: one static binary, alone in its image.
+// Package probe is what test pods run: one static binary, alone in its image.
 //
 //	probe serve [PORT]      TCP and UDP: say who is asked and who asks; on TCP echo what follows
 //	probe reach TARGET...   ask each of them, and print a line of JSON for each
@@ -8,17 +8,18 @@
 //
 // A TARGET is tcp4://HOST:PORT, tcp6://..., udp4://..., udp6://...; a HOST can be
 // a name, which is looked up in the family that is asked for.
-package main
+package probe
 
 import (
 	"fmt"
 	"os"
 )
 
-// defaultPort is not a privileged one, since pods may run as anybody.
-const defaultPort = "8080"
+// DefaultPort is not a privileged one, since pods may run as anybody.
+const DefaultPort = "8080"
 
-func main() {
+// Main is the program.
+func Main() {
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "probe:", err)
 		os.Exit(1)
@@ -28,7 +29,7 @@ func main() {
 func run(args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "serve":
-		return serve(defaultPort)
+		return serve(DefaultPort)
 	case len(args) == 2 && args[0] == "serve":
 		return serve(args[1])
 	case len(args) > 1 && args[0] == "reach":
