@@ -44,7 +44,11 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if code != 0 {
+		fmt.Println("logs of the nodes:", under.Dir.Log())
+	}
+	os.Exit(code)
 }
 
 func open(dir state.Dir) (err error) {
