@@ -8,6 +8,7 @@
 
 #include "compat.h"
 #include "nic.h"
+#include "packet.h"
 
 /* Padding of short frames is no part of the packet. */
 static bool netio_adapter_trim(struct sk_buff *skb, const u8 *l3)

@@ -222,17 +222,11 @@ int netio_iface_set(struct netio_iface *iface, const struct netio_set_port *s)
 	return 0;
 }
 
-bool netio_iface_charge(struct netio_iface *iface, u32 nbufs, u32 parked)
+bool netio_iface_park(struct netio_iface *iface, u32 parked)
 {
 	struct netio_instance *inst = iface->inst;
-	atomic_t *held = (atomic_t *)&iface->sh->nbufs;
 	atomic_t *bytes = (atomic_t *)&iface->sh->parked_bytes;
 
-	if (unlikely((u32)atomic_add_return(nbufs, held) >
-		     READ_ONCE(iface->sh->nbuf_quota)))
-		goto full;
-	if (!parked)
-		return true;
 	if ((u32)atomic_add_return(parked, bytes) > inst->parked_port_max)
 		goto heavy;
 	if (atomic64_add_return(parked, &inst->parked) <= (s64)inst->parked_max)
@@ -240,20 +234,16 @@ bool netio_iface_charge(struct netio_iface *iface, u32 nbufs, u32 parked)
 	atomic64_sub(parked, &inst->parked);
 heavy:
 	atomic_sub(parked, bytes);
-full:
-	atomic_sub(nbufs, held);
 	return false;
 }
 
-void netio_iface_uncharge(struct netio_instance *inst, u32 port, u32 parked)
+void netio_iface_uncharge(struct netio_iface *iface, u32 nbufs, u32 parked)
 {
-	if (parked)
-		atomic64_sub(parked, &inst->parked);
-	if (!port)
+	atomic_sub(nbufs, (atomic_t *)&iface->sh->nbufs);
+	if (!parked)
 		return;
-	atomic_dec((atomic_t *)&inst->ports[port].nbufs);
-	if (parked)
-		atomic_sub(parked, (atomic_t *)&inst->ports[port].parked_bytes);
+	atomic64_sub(parked, &iface->inst->parked);
+	atomic_sub(parked, (atomic_t *)&iface->sh->parked_bytes);
 }
 
 void netio_iface_rx_drop(struct netio_iface *iface, u32 len,
@@ -310,17 +300,8 @@ static void netio_backlog_add(struct netio_iface *iface, struct sk_buff *skb)
 	netio_backlog_run(iface);
 }
 
-void netio_iface_receive(struct netio_iface *iface, struct sk_buff *skb)
+void netio_iface_refused(struct netio_iface *iface, struct sk_buff *skb, int err)
 {
-	int err;
-
-	if (unlikely(READ_ONCE(iface->backlogged))) {
-		netio_backlog_add(iface, skb);
-		return;
-	}
-	err = netio_packet_receive(iface, skb);
-	if (likely(!err))
-		return;
 	if (err == -ENOBUFS)
 		netio_backlog_add(iface, skb);
 	else

@@ -84,19 +84,29 @@ netio_iface_get(struct netio_instance *inst, u32 port)
 				     lockdep_rtnl_is_held());
 }
 
-/*
- * Charges an nbuf and parked bytes to the port; false: it has as much as it
- * may have. Softirqs are off.
- */
-bool netio_iface_charge(struct netio_iface *iface, u32 nbufs, u32 parked);
-void netio_iface_uncharge(struct netio_instance *inst, u32 port, u32 parked);
+bool netio_iface_park(struct netio_iface *iface, u32 parked);
 
 /*
- * Takes a packet that comes in by the interface, with its L3 header at
- * skb->data and no MAC header. It is on an InQ, in the backlog, or dropped and
- * counted afterwards. Softirqs are off.
+ * Charges nbufs and parked bytes to the port; false: it has as much as it
+ * may have. Softirqs are off.
  */
-void netio_iface_receive(struct netio_iface *iface, struct sk_buff *skb);
+static inline bool netio_iface_charge(struct netio_iface *iface, u32 nbufs,
+				      u32 parked)
+{
+	struct netio_port *sh = iface->sh;
+
+	if (likely((u32)atomic_add_return(nbufs, (atomic_t *)&sh->nbufs) <=
+		   READ_ONCE(sh->nbuf_quota)) &&
+	    (!parked || netio_iface_park(iface, parked)))
+		return true;
+	atomic_sub(nbufs, (atomic_t *)&sh->nbufs);
+	return false;
+}
+
+void netio_iface_uncharge(struct netio_iface *iface, u32 nbufs, u32 parked);
+
+/* What netio_packet_receive() has refused: into the backlog, or dropped. */
+void netio_iface_refused(struct netio_iface *iface, struct sk_buff *skb, int err);
 
 /* Why a packet ends that came from a port (RX), or was to go there (TX). */
 enum netio_drop_reason {

@@ -5,22 +5,6 @@
 #include "inq.h"
 #include "trace.h"
 
-static u32 netio_entry(struct netio_lane *lane, u32 pos, u32 action, u32 param)
-{
-	return NETIO_TOGGLE(pos, lane->inst->order) |
-	       action << NETIO_ENT_ACTION_SHIFT | param;
-}
-
-static u32 *netio_inq_slot(struct netio_lane *lane, u32 pos)
-{
-	return &lane->inq[pos & ((1U << lane->inst->order) - 1)];
-}
-
-static u32 netio_inq_reserve(struct netio_lane *lane, u32 n)
-{
-	return atomic_fetch_add_relaxed(n, (atomic_t *)&lane->d->inq_tail);
-}
-
 void netio_inq_put(struct netio_lane *lane, u32 action, const u32 *idx, u32 n)
 {
 	u32 pos = netio_inq_reserve(lane, n), i;
@@ -32,27 +16,15 @@ void netio_inq_put(struct netio_lane *lane, u32 action, const u32 *idx, u32 n)
 		nb->pos = pos + i;
 		netio_nb_give(nb);
 	}
-	if (likely(n == 1)) {
-		/* (C) */
-		smp_store_release(netio_inq_slot(lane, pos),
-				  netio_entry(lane, pos, action, idx[0]));
-		return;
-	}
 	for (i = n; i-- > 0;)
 		/* (C), last to first: the reader stops at an unwritten slot */
 		smp_store_release(netio_inq_slot(lane, pos + i),
-				  netio_entry(lane, pos + i, action, idx[i]) |
+				  netio_inq_entry(lane, pos + i, action, idx[i]) |
 				  (i < n - 1 ? NETIO_ENT_MORE : 0));
 }
 
-void netio_inq_wake(struct netio_lane *lane)
+void netio_inq_wake_up(struct netio_lane *lane, u32 seq)
 {
-	u32 seq;
-
-	smp_mb(); /* (L): entries before the look at sleep_seq */
-	seq = READ_ONCE(lane->p->sleep_seq);
-	if (seq == READ_ONCE(lane->woken))
-		return;
 	/* Without an entry it would go on to sleep, and its wake-up be used up. */
 	if (unlikely(!netio_inq_pending(lane)))
 		return;
@@ -83,7 +55,7 @@ static void netio_event_put(struct netio_lane *lane, u32 action, u32 param)
 
 	/* (C) */
 	smp_store_release(netio_inq_slot(lane, pos),
-			  netio_entry(lane, pos, action, param));
+			  netio_inq_entry(lane, pos, action, param));
 }
 
 static void netio_event_count(struct netio_lane *lane, u32 action, atomic_t *v)

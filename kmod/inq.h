@@ -8,14 +8,55 @@
 
 #include "nbuf.h"
 
+static inline u32 netio_inq_entry(const struct netio_lane *lane, u32 pos,
+				  u32 action, u32 param)
+{
+	return NETIO_TOGGLE(pos, lane->inst->order) |
+	       action << NETIO_ENT_ACTION_SHIFT | param;
+}
+
+static inline u32 *netio_inq_slot(const struct netio_lane *lane, u32 pos)
+{
+	return &lane->inq[pos & ((1U << lane->inst->order) - 1)];
+}
+
+static inline u32 netio_inq_reserve(const struct netio_lane *lane, u32 n)
+{
+	return atomic_fetch_add_relaxed(n, (atomic_t *)&lane->d->inq_tail);
+}
+
 /*
  * Gives nbufs to the process as one packet: the entries are consecutive. There
  * is always room: see NETIO_EVENT_SLOTS.
  */
 void netio_inq_put(struct netio_lane *lane, u32 action, const u32 *idx, u32 n);
 
+/* The same for one nbuf, as most packets are. */
+static inline void netio_inq_put_one(struct netio_lane *lane, u32 action, u32 idx)
+{
+	struct netio_nb *nb = &lane->inst->nb[idx];
+	u32 pos = netio_inq_reserve(lane, 1);
+
+	nb->lane = lane->number;
+	nb->pos = pos;
+	netio_nb_give(nb);
+	/* (C) */
+	smp_store_release(netio_inq_slot(lane, pos),
+			  netio_inq_entry(lane, pos, action, idx));
+}
+
+void netio_inq_wake_up(struct netio_lane *lane, u32 seq);
+
 /* Wakes the process if it sleeps. After a batch of netio_inq_put(). */
-void netio_inq_wake(struct netio_lane *lane);
+static inline void netio_inq_wake(struct netio_lane *lane)
+{
+	u32 seq;
+
+	smp_mb(); /* (L): entries before the look at sleep_seq */
+	seq = READ_ONCE(lane->p->sleep_seq);
+	if (unlikely(seq != READ_ONCE(lane->woken)))
+		netio_inq_wake_up(lane, seq);
+}
 
 /* Events are kept until there is room, and told once however often they come. */
 void netio_event_port(struct netio_instance *inst, u32 port);

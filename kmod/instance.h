@@ -89,7 +89,7 @@ struct netio_instance {
 	/* nbufs: see nbuf.h */
 	struct netio_nb *nb;
 	struct netio_nb_cache __percpu *caches;
-	spinlock_t free_lock;	/* inside a cache's lock */
+	spinlock_t free_lock;	/* of free and free_count */
 	u32 *free;
 	u32 free_count;
 	atomic_t walkers;	/* who want walk_lock for writing */

@@ -8,6 +8,7 @@
 #include "compat.h"
 #include "iface.h"
 #include "knet.h"
+#include "packet.h"
 
 #define NETIO_KNET_MTU_MIN	68	/* RFC 791 */
 #define NETIO_KNET_MTU_MAX	65535

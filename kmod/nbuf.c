@@ -20,7 +20,8 @@ int netio_nbs_init(struct netio_instance *inst)
 	if (!inst->nb || !inst->free || !inst->caches)
 		return -ENOMEM;
 	for_each_possible_cpu(cpu)
-		spin_lock_init(&per_cpu_ptr(inst->caches, cpu)->lock);
+		memset32(per_cpu_ptr(inst->caches, cpu)->idx, NETIO_NB_NONE,
+			 NETIO_CACHE_MAX);
 	spin_lock_init(&inst->free_lock);
 	for (i = 0; i < inst->nbuf_count; i++) {
 		inst->nb[i].buf = netio_memory_nbuf(&inst->mem, i);
@@ -41,73 +42,55 @@ void netio_nbs_exit(struct netio_instance *inst)
 	free_percpu(inst->caches);
 }
 
-/* Takes one from another processor's cache: what is there must be had. */
-static int netio_nb_steal(struct netio_instance *inst)
+/* From another processor's cache: what is there must be had. */
+static u32 netio_nb_steal(struct netio_instance *inst)
 {
-	int cpu, idx = -1;
+	u32 idx, i;
+	int cpu;
 
 	for_each_possible_cpu(cpu) {
 		struct netio_nb_cache *c = per_cpu_ptr(inst->caches, cpu);
 
-		if (!READ_ONCE(c->count))
-			continue;
-		spin_lock(&c->lock);
-		if (c->count)
-			idx = c->idx[--c->count];
-		spin_unlock(&c->lock);
-		if (idx >= 0)
-			break;
+		for (i = 0; i < NETIO_CACHE_MAX; i++) {
+			if (READ_ONCE(c->idx[i]) == NETIO_NB_NONE)
+				continue;
+			idx = xchg(&c->idx[i], NETIO_NB_NONE);
+			if (idx != NETIO_NB_NONE)
+				return idx;
+		}
 	}
-	return idx;
+	return NETIO_NB_NONE;
 }
 
-/* Fills an empty cache, whose lock is held. */
+/* Half of what it holds, for an empty cache. */
 static void netio_nb_refill(struct netio_instance *inst, struct netio_nb_cache *c)
 {
-	if (!READ_ONCE(inst->free_count))
-		return;
 	spin_lock(&inst->free_lock);
 	while (inst->free_count && c->count < NETIO_CACHE_MAX / 2)
-		c->idx[c->count++] = inst->free[--inst->free_count];
+		WRITE_ONCE(c->idx[c->count++], inst->free[--inst->free_count]);
 	spin_unlock(&inst->free_lock);
 }
 
-int netio_nb_alloc(struct netio_instance *inst)
+u32 netio_nb_alloc_slow(struct netio_instance *inst)
 {
 	struct netio_nb_cache *c = this_cpu_ptr(inst->caches);
-	int idx = -1;
+	u32 idx = NETIO_NB_NONE;
 
-	spin_lock(&c->lock);
-	if (unlikely(!c->count))
+	if (READ_ONCE(inst->free_count)) {
 		netio_nb_refill(inst, c);
-	if (likely(c->count))
-		idx = c->idx[--c->count];
-	spin_unlock(&c->lock);
-	if (unlikely(idx < 0))
-		idx = netio_nb_steal(inst);
-	return idx;
+		idx = netio_nb_pop(c);
+	}
+	return idx != NETIO_NB_NONE ? idx : netio_nb_steal(inst);
 }
 
 u32 netio_nb_alloc_many(struct netio_instance *inst, u32 *idx, u32 n)
 {
-	struct netio_nb_cache *c = this_cpu_ptr(inst->caches);
-	u32 got = 0;
-	int stolen;
+	u32 got;
 
-	spin_lock(&c->lock);
-	while (got < n) {
-		if (!c->count)
-			netio_nb_refill(inst, c);
-		if (!c->count)
+	for (got = 0; got < n; got++) {
+		idx[got] = netio_nb_alloc(inst);
+		if (unlikely(idx[got] == NETIO_NB_NONE))
 			break;
-		idx[got++] = c->idx[--c->count];
-	}
-	spin_unlock(&c->lock);
-	while (unlikely(got < n)) {
-		stolen = netio_nb_steal(inst);
-		if (stolen < 0)
-			break;
-		idx[got++] = stolen;
 	}
 	return got;
 }
@@ -115,30 +98,32 @@ u32 netio_nb_alloc_many(struct netio_instance *inst, u32 *idx, u32 n)
 void netio_nb_free(struct netio_instance *inst, const u32 *idx, u32 n)
 {
 	struct netio_nb_cache *c = this_cpu_ptr(inst->caches);
+	u32 k;
 
-	if (!n)
-		return;
-	spin_lock(&c->lock);
 	while (n && c->count < NETIO_CACHE_MAX)
-		c->idx[c->count++] = idx[--n];
-	if (unlikely(n)) {
-		spin_lock(&inst->free_lock);
-		while (n)
-			inst->free[inst->free_count++] = idx[--n];
-		while (c->count > NETIO_CACHE_MAX / 2)
-			inst->free[inst->free_count++] = c->idx[--c->count];
-		spin_unlock(&inst->free_lock);
+		WRITE_ONCE(c->idx[c->count++], idx[--n]);
+	if (likely(!n))
+		return;
+	spin_lock(&inst->free_lock);
+	while (n)
+		inst->free[inst->free_count++] = idx[--n];
+	while (c->count > NETIO_CACHE_MAX / 2) {
+		k = xchg(&c->idx[--c->count], NETIO_NB_NONE);
+		if (k != NETIO_NB_NONE)
+			inst->free[inst->free_count++] = k;
 	}
-	spin_unlock(&c->lock);
+	spin_unlock(&inst->free_lock);
 }
 
 u32 netio_nb_free_count(struct netio_instance *inst)
 {
-	u32 n = READ_ONCE(inst->free_count);
+	u32 n = READ_ONCE(inst->free_count), i;
 	int cpu;
 
 	for_each_possible_cpu(cpu)
-		n += READ_ONCE(per_cpu_ptr(inst->caches, cpu)->count);
+		for (i = 0; i < NETIO_CACHE_MAX; i++)
+			n += READ_ONCE(per_cpu_ptr(inst->caches, cpu)->idx[i]) !=
+			     NETIO_NB_NONE;
 	return n;
 }
 
@@ -152,17 +137,4 @@ u32 netio_nb_process_count(struct netio_instance *inst)
 			cond_resched();
 	}
 	return n;
-}
-
-struct sk_buff *netio_nb_detach(struct netio_instance *inst,
-				struct netio_nb *nb)
-{
-	struct sk_buff *skb = nb->skb;
-
-	nb->skb = NULL;
-	netio_iface_uncharge(inst, nb->iport, nb->parked);
-	nb->iport = 0;
-	nb->parked = 0;
-	nb->lost = 0;
-	return skb;
 }

@@ -26,9 +26,13 @@ struct netio_nb {
 	u8 owner;
 };
 
+/*
+ * Free nbufs of one processor, whose softirqs are off whenever it is used. Others
+ * may steal from it: they exchange a slot, and leave count as it is.
+ */
+#define NETIO_NB_NONE	(~0U)
 struct netio_nb_cache {
-	spinlock_t lock;	/* of other processors, who may steal */
-	u32 count;
+	u32 count;	/* slots that may have one; the others have none */
 	u32 idx[64];
 };
 
@@ -39,8 +43,26 @@ void netio_nbs_exit(struct netio_instance *inst);
 u32 netio_nb_free_count(struct netio_instance *inst);
 u32 netio_nb_process_count(struct netio_instance *inst);
 
-/* An empty nbuf of the device, or -1. Softirqs are off. */
-int netio_nb_alloc(struct netio_instance *inst);
+static inline u32 netio_nb_pop(struct netio_nb_cache *c)
+{
+	while (likely(c->count)) {
+		u32 idx = xchg(&c->idx[--c->count], NETIO_NB_NONE);
+
+		if (likely(idx != NETIO_NB_NONE))
+			return idx;
+	}
+	return NETIO_NB_NONE;
+}
+
+u32 netio_nb_alloc_slow(struct netio_instance *inst);
+
+/* An empty nbuf of the device, or NETIO_NB_NONE. Softirqs are off. */
+static inline u32 netio_nb_alloc(struct netio_instance *inst)
+{
+	u32 idx = netio_nb_pop(this_cpu_ptr(inst->caches));
+
+	return likely(idx != NETIO_NB_NONE) ? idx : netio_nb_alloc_slow(inst);
+}
 
 /* Up to n of them; tells how many. Softirqs are off. */
 u32 netio_nb_alloc_many(struct netio_instance *inst, u32 *idx, u32 n);
@@ -65,7 +87,24 @@ static inline bool netio_nb_take(struct netio_nb *nb)
  * Parts an nbuf of the device from its packet, and with it from its port's
  * account. The skb, if any, is the caller's.
  */
-struct sk_buff *netio_nb_detach(struct netio_instance *inst,
-				struct netio_nb *nb);
+static inline struct sk_buff *netio_nb_detach(struct netio_instance *inst,
+					      struct netio_nb *nb)
+{
+	struct sk_buff *skb = nb->skb;
+	struct netio_port *port = &inst->ports[nb->iport];
+
+	if (likely(nb->iport))
+		atomic_dec((atomic_t *)&port->nbufs);
+	if (nb->parked) {
+		atomic64_sub(nb->parked, &inst->parked);
+		if (nb->iport)
+			atomic_sub(nb->parked, (atomic_t *)&port->parked_bytes);
+	}
+	nb->skb = NULL;
+	nb->iport = 0;
+	nb->parked = 0;
+	nb->lost = 0;
+	return skb;
+}
 
 #endif /* NETIO_NBUF_H */

@@ -13,17 +13,24 @@
 u32 netio_deadman_default = 50;
 #define NETIO_DEADMAN_MIN_US	10
 #define NETIO_DEADMAN_MAX_US	100000
-/* Entries per period of the deadman from which on polling beats kicks. */
+/* Entries per period of the deadman from which on polling beats kicks, and below
+ * which it does so no longer.
+ */
 #define NETIO_BUSY		4
+#define NETIO_CALM		1
 
 /* One run of the service. */
 struct netio_run {
-	struct sk_buff_head send;	/* to iface of netio_cb */
-	struct sk_buff_head drop;
-	u32 freed[NETIO_RUN_MAX + NETIO_CHAIN_MAX];
+	struct sk_buff *send;	/* a list by skb->next, to iface of netio_cb */
+	struct sk_buff **send_end;
+	bool marked;		/* some are for ports with a mark */
+	u32 eport;		/* of the packet at hand */
 	u32 freed_count;
+	u32 sent;
 	u32 drops;
 	struct netio_iface *nic;	/* that has nbufs to send */
+	struct sk_buff_head drop;
+	u32 freed[NETIO_RUN_MAX + NETIO_CHAIN_MAX];
 };
 
 /* Where a packet of a run goes. RCU keeps it there. */
@@ -31,7 +38,7 @@ struct netio_cb {
 	struct netio_iface *iface;
 };
 
-static struct netio_cb *netio_cb(struct sk_buff *skb)
+static struct netio_cb *netio_cb(const struct sk_buff *skb)
 {
 	BUILD_BUG_ON(sizeof(struct netio_cb) > sizeof(skb->cb));
 	return (struct netio_cb *)skb->cb;
@@ -46,14 +53,6 @@ static u32 netio_outq_load(struct netio_lane *lane, u32 pos)
 static bool netio_outq_present(struct netio_lane *lane, u32 entry, u32 pos)
 {
 	return (entry & NETIO_ENT_TOGGLE) == NETIO_TOGGLE(pos, lane->inst->order);
-}
-
-static bool netio_outq_ready(struct netio_lane *lane)
-{
-	/* Behind the beginning of a packet that waits for its end. */
-	u32 pos = READ_ONCE(lane->head) + READ_ONCE(lane->partial);
-
-	return netio_outq_present(lane, netio_outq_load(lane, pos), pos);
 }
 
 static u32 netio_deadman_us(struct netio_lane *lane)
@@ -73,7 +72,7 @@ static void netio_bad(struct netio_lane *lane)
 }
 
 /* Takes an index of the process's; false: it is not its to give. */
-static bool netio_take(struct netio_lane *lane, u32 *idx)
+static __always_inline bool netio_take(struct netio_lane *lane, u32 *idx)
 {
 	struct netio_instance *inst = lane->inst;
 
@@ -138,7 +137,7 @@ static bool netio_send_nbufs(struct netio_lane *lane, struct netio_run *run,
 		return false;
 	if (sent > 0) {
 		netio_flush_nic(&run->nic, iface);
-		WRITE_ONCE(lane->d->tx_packets, lane->d->tx_packets + 1);
+		run->sent++;
 		return true;
 	}
 	run->drops++;
@@ -148,51 +147,71 @@ static bool netio_send_nbufs(struct netio_lane *lane, struct netio_run *run,
 	return true;
 }
 
+static void netio_drop(struct netio_lane *lane, struct netio_run *run, u32 len,
+		       enum netio_drop_reason reason)
+{
+	run->drops++;
+	WRITE_ONCE(lane->d->tx_drop, lane->d->tx_drop + 1);
+	trace_netio_drop(lane->inst, run->eport, len, reason);
+}
+
+/* TX and CLONE of an skb to a port that is there. */
+static __always_inline bool netio_send_skb(struct netio_lane *lane,
+					   struct netio_run *run,
+					   struct sk_buff *skb)
+{
+	struct netio_iface *iface = netio_iface_get(lane->inst, run->eport);
+
+	if (unlikely(!iface || !netif_running(iface->dev)))
+		return false;
+	if (unlikely(READ_ONCE(iface->sh->mark_bytes)))
+		run->marked = true;
+	netio_cb(skb)->iface = iface;
+	skb->next = NULL;
+	*run->send_end = skb;
+	run->send_end = &skb->next;
+	trace_netio_send(lane, run->eport, skb->len);
+	run->sent++;
+	return true;
+}
+
+/* Of a packet that cannot be sent: counts it, and frees what there is of it. */
+static noinline void netio_not_sent(struct netio_lane *lane, struct netio_run *run,
+				    const struct netio_nb *nb, struct sk_buff *skb)
+{
+	struct netio_iface *iface;
+
+	if (PTR_ERR_OR_ZERO(skb) == -EINVAL && !nb->lost) {
+		netio_bad(lane);
+		return;
+	}
+	if (IS_ERR(skb)) {
+		netio_drop(lane, run, 0, PTR_ERR(skb) == -EINVAL ?
+						 NETIO_DROP_TX_LOST :
+						 NETIO_DROP_TX_NO_MEMORY);
+		return;
+	}
+	iface = netio_iface_get(lane->inst, run->eport);
+	netio_drop(lane, run, skb->len, iface ? NETIO_DROP_TX_DOWN : NETIO_DROP_TX_NO_PORT);
+	if (iface)
+		atomic64_inc((atomic64_t *)&iface->sh->tx_drop);
+	__skb_queue_tail(&run->drop, skb);
+}
+
 /* TX and CLONE of n nbufs that the device has taken. */
-static void netio_send(struct netio_lane *lane, struct netio_run *run,
-		       const u32 *idx, u32 n, bool clone)
+static __always_inline void netio_send(struct netio_lane *lane, struct netio_run *run,
+				       const u32 *idx, u32 n, bool clone)
 {
 	struct netio_instance *inst = lane->inst;
-	struct netio_iface *iface;
 	struct sk_buff *skb;
-	u32 eport, i;
-	bool bad;
+	u32 i;
 
 	if (unlikely(READ_ONCE(inst->drivers)) && !clone &&
 	    netio_send_nbufs(lane, run, idx, n))
 		return;
-	skb = netio_packet_send(lane, idx, n, clone, &eport, &bad);
-	if (unlikely(!skb)) {
-		if (bad && !inst->nb[idx[0]].lost) {
-			netio_bad(lane);
-		} else {
-			run->drops++;
-			WRITE_ONCE(lane->d->tx_drop, lane->d->tx_drop + 1);
-			trace_netio_drop(inst, eport, 0, bad ? NETIO_DROP_TX_LOST :
-							       NETIO_DROP_TX_NO_MEMORY);
-		}
-		goto out;
-	}
-	iface = netio_iface_get(inst, eport);
-	if (unlikely(!iface || !netif_running(iface->dev))) {
-		run->drops++;
-		WRITE_ONCE(lane->d->tx_drop, lane->d->tx_drop + 1);
-		if (iface)
-			netio_iface_tx_drop(iface, skb->len, NETIO_DROP_TX_DOWN);
-		else
-			trace_netio_drop(inst, eport, skb->len, NETIO_DROP_TX_NO_PORT);
-		__skb_queue_tail(&run->drop, skb);
-		goto out;
-	}
-	netio_cb(skb)->iface = iface;
-	trace_netio_send(lane, eport, skb->len);
-	__skb_queue_tail(&run->send, skb);
-	WRITE_ONCE(lane->d->tx_packets, lane->d->tx_packets + 1);
-out:
-	if (likely(!clone && n == 1)) {
-		netio_release_one(inst, run, idx[0]);
-		return;
-	}
+	skb = netio_packet_send(lane, idx, n, clone, &run->eport);
+	if (IS_ERR(skb) || unlikely(!netio_send_skb(lane, run, skb)))
+		netio_not_sent(lane, run, &inst->nb[idx[0]], skb);
 	if (!clone) {
 		netio_release(lane, run, idx, n);
 		return;
@@ -207,13 +226,12 @@ static void netio_want(struct netio_lane *lane, u32 count)
 	u32 n, most = min_t(u32, count, NETIO_WANT_MAX);
 
 	for (n = 0; n < most; n++) {
-		int k = netio_nb_alloc(inst);
-		u32 idx = k;
+		u32 idx = netio_nb_alloc(inst);
 
-		if (k < 0)
+		if (idx == NETIO_NB_NONE)
 			break;
 		netio_packet_clear(inst->nb[idx].buf);
-		netio_inq_put(lane, NETIO_IN_GRANT, &idx, 1);
+		netio_inq_put_one(lane, NETIO_IN_GRANT, idx);
 	}
 	if (n < count)
 		netio_event_denied(lane, count - n);
@@ -224,8 +242,8 @@ static void netio_want(struct netio_lane *lane, u32 count)
  * missing end; the others are handed in all the same, and a clone's stay the
  * process's.
  */
-static void netio_tx(struct netio_lane *lane, struct netio_run *run,
-		     u32 *idx, u32 n, bool clone, bool whole)
+static noinline void netio_tx(struct netio_lane *lane, struct netio_run *run,
+			      u32 *idx, u32 n, bool clone, bool whole)
 {
 	u32 taken = 0, i;
 
@@ -282,18 +300,12 @@ static u32 netio_chain(struct netio_lane *lane, struct netio_run *run, u32 e)
 	return n;
 }
 
-/* An entry that is no chain. */
-static void netio_entry(struct netio_lane *lane, struct netio_run *run, u32 e)
+/* An entry that is no chain, and no TX. */
+static noinline void netio_entry(struct netio_lane *lane, struct netio_run *run, u32 e)
 {
 	u32 param = e & NETIO_ENT_PARAM_MASK;
 
 	switch (netio_action(e)) {
-	case NETIO_OUT_TX:
-		if (likely(netio_take(lane, &param)))
-			netio_send(lane, run, &param, 1, false);
-		else
-			netio_bad(lane);
-		break;
 	case NETIO_OUT_CLONE:
 		netio_tx(lane, run, &param, 1, true, true);
 		break;
@@ -329,24 +341,42 @@ static void netio_refused(struct netio_lane *lane, struct netio_run *run, u32 e)
 		netio_release(lane, run, &idx, 1);
 }
 
-/* The next packet or entry, if it is there: the number of entries taken. */
-static u32 netio_next(struct netio_lane *lane, struct netio_run *run)
+/* What is not a packet in one nbuf: the number of entries taken. */
+static noinline u32 netio_other(struct netio_lane *lane, struct netio_run *run, u32 e)
 {
-	u32 e = netio_outq_load(lane, lane->head), action = netio_action(e);
+	u32 action = netio_action(e), param = e & NETIO_ENT_PARAM_MASK;
 	bool packet = action == NETIO_OUT_TX || action == NETIO_OUT_CLONE;
 
-	lane->partial = 0;
-	if (!netio_outq_present(lane, e, lane->head))
-		return 0;
 	if (unlikely(lane->chain_refused && !packet))
 		lane->chain_refused = false;
-	if (unlikely(packet && e & NETIO_ENT_MORE && !lane->chain_refused))
+	if (packet && e & NETIO_ENT_MORE && !lane->chain_refused)
 		return netio_chain(lane, run, e);
 	WRITE_ONCE(lane->head, lane->head + 1);
 	if (unlikely(lane->chain_refused))
 		netio_refused(lane, run, e);
+	else if (action == NETIO_OUT_TX)
+		netio_tx(lane, run, &param, 1, false, true);
 	else
 		netio_entry(lane, run, e);
+	return 1;
+}
+
+/* The next packet or entry, if it is there: the number of entries taken. */
+static __always_inline u32 netio_next(struct netio_lane *lane, struct netio_run *run)
+{
+	u32 head = lane->head, e = netio_outq_load(lane, head);
+	u32 param = e & NETIO_ENT_PARAM_MASK;
+
+	if (!netio_outq_present(lane, e, head))
+		return 0;
+	if (unlikely(netio_action(e) != NETIO_OUT_TX || e & NETIO_ENT_MORE ||
+		     lane->chain_refused))
+		return netio_other(lane, run, e);
+	WRITE_ONCE(lane->head, head + 1);
+	if (likely(netio_take(lane, &param)))
+		netio_send(lane, run, &param, 1, false);
+	else
+		netio_bad(lane);
 	return 1;
 }
 
@@ -400,13 +430,12 @@ void netio_queued(struct netio_iface *iface, int packets, int bytes)
  * A knet's queue is what one run delivers: it is there for a moment, and counted
  * if somebody wants to be told of it.
  */
-static void netio_queue_pass(struct sk_buff_head *list)
+static noinline void netio_queue_pass(const struct sk_buff *skb)
 {
 	struct netio_iface *iface = NULL;
 	int packets = 0, bytes = 0;
-	struct sk_buff *skb;
 
-	skb_queue_walk(list, skb) {
+	for (; skb; skb = skb->next) {
 		struct netio_iface *to = netio_cb(skb)->iface;
 
 		if (to != iface && packets) {
@@ -448,26 +477,32 @@ static void netio_arrive(struct sk_buff *skb, struct net_device *dev)
 
 static void netio_deliver(struct netio_run *run)
 {
+	struct list_head list, *last = &list;
 	struct netio_iface *nic = NULL;
-	struct sk_buff *skb;
-	LIST_HEAD(list);
+	struct sk_buff *skb, *next;
 
-	if (skb_queue_empty(&run->send))
-		return;
-	netio_queue_pass(&run->send);
-	while ((skb = __skb_dequeue(&run->send)) != NULL) {
+	if (unlikely(run->marked))
+		netio_queue_pass(run->send);
+	for (skb = run->send; skb; skb = next) {
 		struct netio_iface *iface = netio_cb(skb)->iface;
 
+		next = skb->next;
+		skb->next = NULL;
 		if (unlikely(iface->ops)) {
 			netio_flush_nic(&nic, iface);
 			iface->ops->transmit(iface, skb);
 			continue;
 		}
 		netio_arrive(skb, iface->dev);
-		list_add_tail(&skb->list, &list);
+		skb->list.prev = last;
+		last->next = &skb->list;
+		last = &skb->list;
 	}
 	netio_flush_nic(&nic, NULL);
-	netif_receive_skb_list(&list);
+	list.prev = last;
+	last->next = &list;
+	if (last != &list)
+		netif_receive_skb_list(&list);
 }
 
 /* --- the service ---------------------------------------------------------- */
@@ -482,11 +517,14 @@ static u32 netio_outq_run(struct netio_lane *lane, u32 budget)
 	struct netio_run run;
 	u32 n = 0, k;
 
-	__skb_queue_head_init(&run.send);
-	__skb_queue_head_init(&run.drop);
+	run.send = NULL;
+	run.send_end = &run.send;
+	run.marked = false;
 	run.freed_count = 0;
+	run.sent = 0;
 	run.drops = 0;
 	run.nic = NULL;
+	__skb_queue_head_init(&run.drop);
 
 	rcu_read_lock();
 	/* Readers in softirqs would pass a writer for ever. */
@@ -494,11 +532,13 @@ static u32 netio_outq_run(struct netio_lane *lane, u32 budget)
 		cpu_relax();
 	spin_lock(&lane->out_lock);
 	read_lock(&inst->walk_lock);
+	lane->partial = 0;
 	while (n < budget && (k = netio_next(lane, &run)) != 0) {
 		n += k;
 		if (run.freed_count >= NETIO_RUN_MAX)
 			netio_flush_freed(lane, &run);
 	}
+	WRITE_ONCE(lane->d->tx_packets, lane->d->tx_packets + run.sent);
 	smp_store_release(&lane->d->outq_head, lane->head); /* (F) */
 	lane->recent += n;
 	read_unlock(&inst->walk_lock);
@@ -528,7 +568,8 @@ static void netio_outq_pace(struct netio_lane *lane)
 	if (!ticks)
 		return;
 	lane->busy = (u64)lane->recent * netio_deadman_us(lane) >=
-		     (u64)NETIO_BUSY * jiffies_to_usecs(min(ticks, 10UL));
+		     (u64)(lane->busy ? NETIO_CALM : NETIO_BUSY) *
+			     jiffies_to_usecs(min(ticks, 10UL));
 	lane->recent = 0;
 	lane->recent_at = now;
 }
@@ -617,12 +658,6 @@ void netio_outq_nudge(struct netio_lane *lane)
 	if (netio_outq_ready(lane))
 		napi_schedule(&lane->napi);
 	local_bh_enable();
-}
-
-void netio_outq_hint(struct netio_lane *lane)
-{
-	if (READ_ONCE(lane->awake) && netio_outq_ready(lane))
-		napi_schedule(&lane->napi);
 }
 
 void netio_walk_begin(struct netio_instance *inst)

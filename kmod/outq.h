@@ -7,7 +7,7 @@
 #ifndef NETIO_OUTQ_H
 #define NETIO_OUTQ_H
 
-#include "instance.h"
+#include "nbuf.h"
 
 struct netio_iface;
 
@@ -38,8 +38,23 @@ void netio_walk_end(struct netio_instance *inst);
 /* At nbuf i of a walk: lets others have their turn, now and then. May sleep. */
 void netio_walk_pause(struct netio_instance *inst, u32 i);
 
+/* Whether the process has given something since. */
+static inline bool netio_outq_ready(const struct netio_lane *lane)
+{
+	u32 order = lane->inst->order;
+	/* Behind the beginning of a packet that waits for its end. */
+	u32 pos = READ_ONCE(lane->head) + READ_ONCE(lane->partial);
+	u32 e = READ_ONCE(lane->outq[pos & ((1U << order) - 1)]);
+
+	return (e & NETIO_ENT_TOGGLE) == NETIO_TOGGLE(pos, order);
+}
+
 /* Starts the service if it polls and there is work. Softirqs are off. */
-void netio_outq_hint(struct netio_lane *lane);
+static inline void netio_outq_hint(struct netio_lane *lane)
+{
+	if (READ_ONCE(lane->awake) && netio_outq_ready(lane))
+		napi_schedule(&lane->napi);
+}
 
 /* Counts packets of one port into or out of its transmit queue length. */
 void netio_queued(struct netio_iface *iface, int packets, int bytes);

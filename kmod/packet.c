@@ -24,7 +24,7 @@
  * far as it is TCP or UDP right behind the L3 header. 0: not known, so up to
  * NETIO_PARK_COPY_MIN bytes. -1: not a packet. Reads within the linear part.
  */
-static int netio_headers_in(const u8 *b, u32 have)
+static __always_inline int netio_headers_in(const u8 *b, u32 have)
 {
 	u8 proto;
 	u32 l3;
@@ -51,9 +51,15 @@ static int netio_headers_in(const u8 *b, u32 have)
 	return 0;
 }
 
-static int netio_headers(const struct sk_buff *skb)
+/* The same of a packet whose headers lie in fragments: what they are is known after. */
+static noinline int netio_headers_pull(struct sk_buff *skb)
 {
-	return netio_headers_in(skb->data, skb_headlen(skb));
+	int hdr_len;
+
+	if (!pskb_may_pull(skb, min_t(u32, skb->len, NETIO_PARK_COPY_MIN)))
+		return -1;
+	hdr_len = netio_headers_in(skb->data, skb_headlen(skb));
+	return hdr_len > (int)skb_headlen(skb) ? 0 : hdr_len;
 }
 
 /* The same for both directions of a flow; fragments go by their addresses. */
@@ -101,13 +107,18 @@ static u8 netio_gso_type(const struct sk_buff *skb)
 	return NETIO_GSO_UDP_L4;
 }
 
-/* All of bytes 0-63: the process has written there before. */
-static void netio_describe(struct netio_nbuf *h, const struct sk_buff *skb,
-			   u32 port, u32 len, u32 hdr_len, u32 hash, u8 lane,
-			   bool hashed)
+/* Not ktime_get(): it costs as much as a look at a packet's headers. */
+static noinline u64 netio_clock(void)
 {
-	u16 flags = hashed ? NETIO_NB_HASH : 0;
+	return ktime_get_coarse_ns();
+}
 
+/* All of bytes 0-63: the process has written there before. */
+static __always_inline void netio_describe(struct netio_nbuf *h,
+					   const struct sk_buff *skb, u32 port,
+					   u32 len, u32 hdr_len, u32 hash,
+					   u8 lane, u16 flags, u64 now)
+{
 	h->iport = port;
 	h->eport = 0;
 	h->off = NETIO_NBUF_DATA;
@@ -131,7 +142,7 @@ static void netio_describe(struct netio_nbuf *h, const struct sk_buff *skb,
 		h->gso_size = skb_shinfo(skb)->gso_size;
 	}
 	h->hash = hash;
-	h->tstamp = ktime_get_ns();
+	h->tstamp = now;
 	h->mark = skb->mark;
 	memset(h->reserved, 0, sizeof(h->reserved));
 	h->flags = flags;
@@ -149,13 +160,11 @@ static bool netio_nb_alloc_n(struct netio_instance *inst, u32 *idx, u32 n)
 	u32 i;
 
 	for (i = 0; i < n; i++) {
-		int k = netio_nb_alloc(inst);
-
-		if (k < 0) {
+		idx[i] = netio_nb_alloc(inst);
+		if (idx[i] == NETIO_NB_NONE) {
 			netio_nb_free(inst, idx, i);
 			return false;
 		}
-		idx[i] = k;
 	}
 	return true;
 }
@@ -178,9 +187,10 @@ static void netio_scatter(struct netio_instance *inst, const struct sk_buff *skb
 }
 
 /* A port that wants its packets whole: all of it is copied. */
-static int netio_receive_whole(struct netio_iface *iface, struct netio_lane *lane,
-			       struct sk_buff *skb, u32 hdr_len, u32 hash,
-			       bool hashed)
+static noinline int netio_receive_whole(struct netio_iface *iface,
+					struct netio_lane *lane,
+					struct sk_buff *skb, u32 hdr_len,
+					u32 hash, u16 flags)
 {
 	struct netio_instance *inst = iface->inst;
 	u32 n = DIV_ROUND_UP(skb->len, NETIO_NBUF_ROOM), i;
@@ -191,7 +201,7 @@ static int netio_receive_whole(struct netio_iface *iface, struct netio_lane *lan
 	if (!netio_iface_charge(iface, n, 0))
 		return -ENOBUFS;
 	if (!netio_nb_alloc_n(inst, idx, n)) {
-		atomic_sub(n, (atomic_t *)&iface->sh->nbufs);
+		netio_iface_uncharge(iface, n, 0);
 		return -ENOBUFS;
 	}
 	netio_scatter(inst, skb, 0, idx, n);
@@ -199,7 +209,7 @@ static int netio_receive_whole(struct netio_iface *iface, struct netio_lane *lan
 		inst->nb[idx[i]].iport = iface->port;
 	netio_describe(inst->nb[idx[0]].buf, skb, iface->port,
 		       min_t(u32, skb->len, NETIO_NBUF_ROOM), hdr_len, hash,
-		       lane->number, hashed);
+		       lane->number, flags, netio_clock());
 	atomic64_add(skb->len > NETIO_PARK_COPY_MIN ?
 		     skb->len - NETIO_PARK_COPY_MIN : 0,
 		     (atomic64_t *)&lane->d->copied);
@@ -213,32 +223,30 @@ int netio_packet_receive(struct netio_iface *iface, struct sk_buff *skb)
 	struct netio_instance *inst = iface->inst;
 	u32 len = skb->len, copied, parked, idx, hash = 0;
 	struct netio_lane *lane = &inst->lanes[0];
-	bool hashed = inst->lane_count > 1;
+	u64 now = netio_clock();
 	struct netio_nb *nb;
-	int hdr_len, n;
+	u16 flags = 0;
+	int hdr_len;
 
 	if (unlikely(!len || len > 0xffff + NETIO_HEADROOM))
 		return -EINVAL;
-	hdr_len = netio_headers(skb);
+	hdr_len = netio_headers_in(skb->data, skb_headlen(skb));
 	if (unlikely(hdr_len <= 0 || hdr_len > skb_headlen(skb))) {
-		/* Headers may lie in fragments; what they are is known after. */
-		if (hdr_len < 0 ||
-		    !pskb_may_pull(skb, min_t(u32, len, NETIO_PARK_COPY_MIN)))
+		if (hdr_len >= 0)
+			hdr_len = netio_headers_pull(skb);
+		if (hdr_len < 0)
 			return -EINVAL;
-		hdr_len = max(netio_headers(skb), 0);
-		if (hdr_len > skb_headlen(skb))
-			hdr_len = 0;
 	}
-	if (skb->data[0] >> 4 != 4 && skb->data[0] >> 4 != 6)
-		return -EINVAL;
-	if (unlikely(hashed)) {
+	if (unlikely(inst->lane_count > 1)) {
 		hash = netio_flow_hash(skb->data, skb_headlen(skb));
 		lane = &inst->lanes[reciprocal_scale(hash, inst->lane_count)];
+		flags = NETIO_NB_HASH;
 	}
 	if (unlikely(READ_ONCE(iface->sh->flags) & NETIO_PORT_F_WHOLE)) {
-		n = netio_receive_whole(iface, lane, skb, hdr_len, hash, hashed);
-		if (n)
-			return n;
+		int err = netio_receive_whole(iface, lane, skb, hdr_len, hash, flags);
+
+		if (err)
+			return err;
 		goto done;
 	}
 
@@ -246,17 +254,16 @@ int netio_packet_receive(struct netio_iface *iface, struct sk_buff *skb)
 	parked = len - copied;
 	if (unlikely(!netio_iface_charge(iface, 1, parked)))
 		return -ENOBUFS;
-	n = netio_nb_alloc(inst);
-	if (unlikely(n < 0)) {
-		netio_iface_uncharge(inst, iface->port, parked);
+	idx = netio_nb_alloc(inst);
+	if (unlikely(idx == NETIO_NB_NONE)) {
+		netio_iface_uncharge(iface, 1, parked);
 		return -ENOBUFS;
 	}
-	idx = n;
 	nb = &inst->nb[idx];
-	netio_describe(nb->buf, skb, iface->port, copied, hdr_len, hash,
-		       lane->number, hashed);
 	if (parked)
-		nb->buf->flags |= NETIO_NB_PARKED;
+		flags |= NETIO_NB_PARKED;
+	netio_describe(nb->buf, skb, iface->port, copied, hdr_len, hash,
+		       lane->number, flags, now);
 	memcpy((u8 *)nb->buf + NETIO_NBUF_DATA, skb->data, copied);
 	/* It may stay for long: hold nothing that others wait for. */
 	nf_reset_ct(skb);
@@ -266,7 +273,7 @@ int netio_packet_receive(struct netio_iface *iface, struct sk_buff *skb)
 	nb->iport = iface->port;
 	nb->parked = parked;
 	nb->copied = copied;
-	netio_inq_put(lane, NETIO_IN_RX, &idx, 1);
+	netio_inq_put_one(lane, NETIO_IN_RX, idx);
 done:
 	trace_netio_receive(lane, iface->port, len);
 	atomic64_inc((atomic64_t *)&lane->d->rx_packets);
@@ -284,7 +291,7 @@ struct netio_said {
 	u8 gso_type;
 };
 
-static void netio_read(struct netio_said *s, const struct netio_nbuf *h)
+static __always_inline void netio_read(struct netio_said *s, const struct netio_nbuf *h)
 {
 	s->eport = READ_ONCE(h->eport);
 	s->off = READ_ONCE(h->off);
@@ -305,7 +312,7 @@ static bool netio_piece_ok(u32 off, u32 len)
 }
 
 /* What virtio_net_hdr_to_skb() asks of a GSO packet. */
-static bool netio_gso_ok(const struct netio_said *s)
+static __always_inline bool netio_gso_ok(const struct netio_said *s)
 {
 	u32 l4 = sizeof(struct tcphdr);
 	u16 check = offsetof(struct tcphdr, check);
@@ -333,7 +340,7 @@ static bool netio_gso_ok(const struct netio_said *s)
 	return s->csum_offset == check && s->csum_start + l4 <= s->len;
 }
 
-static bool netio_offload_ok(const struct netio_said *s)
+static __always_inline bool netio_offload_ok(const struct netio_said *s)
 {
 	if (s->flags & NETIO_NB_CSUM_PARTIAL &&
 	    (u32)s->csum_start + s->csum_offset + 2 > s->len)
@@ -379,33 +386,38 @@ static bool netio_offload(struct sk_buff *skb, const struct netio_said *s)
 /* A new skb of what lies in the nbufs. All of it is copied: what has been judged
  * must not change any more, and up to 1500 bytes a copy costs least.
  */
-static struct sk_buff *netio_gather(struct netio_lane *lane, const u32 *idx,
-				    u32 n, const struct netio_said *s, bool *bad)
+static noinline struct sk_buff *netio_gather(struct netio_lane *lane,
+					     const u32 *idx, u32 n, u32 *eport)
 {
 	struct netio_instance *inst = lane->inst;
 	u32 off[NETIO_CHAIN_MAX], len[NETIO_CHAIN_MAX], total = 0, i, at = 0;
-	u32 linear;
+	struct netio_said s;
 	struct sk_buff *skb;
+	u32 linear;
 	int err;
 
+	netio_read(&s, inst->nb[idx[0]].buf);
+	*eport = s.eport;
+	if (s.eport >= inst->port_max || !netio_offload_ok(&s))
+		goto wrong;
 	for (i = 0; i < n; i++) {
 		struct netio_nbuf *h = inst->nb[idx[i]].buf;
 
-		off[i] = i ? READ_ONCE(h->off) : s->off;
-		len[i] = i ? READ_ONCE(h->len) : s->len;
+		off[i] = i ? READ_ONCE(h->off) : s.off;
+		len[i] = i ? READ_ONCE(h->len) : s.len;
 		if (!netio_piece_ok(off[i], len[i]))
 			goto wrong;
 		total += len[i];
 	}
-	if (total != s->total || total > 0xffff + NETIO_HEADROOM ||
-	    s->flags & NETIO_NB_PARKED)
+	if (total != s.total || total > 0xffff + NETIO_HEADROOM ||
+	    s.flags & NETIO_NB_PARKED)
 		goto wrong;
 	linear = n == 1 ? total : min_t(u32, total, NETIO_PARK_COPY_MIN);
-	linear = max_t(u32, linear, s->len);
+	linear = max_t(u32, linear, s.len);
 	skb = alloc_skb_with_frags(NETIO_HEADROOM + linear, total - linear,
 				   PAGE_ALLOC_COSTLY_ORDER, &err, GFP_ATOMIC);
 	if (!skb)
-		return NULL;
+		return ERR_PTR(-ENOMEM);
 	skb_reserve(skb, NETIO_HEADROOM);
 	skb_put(skb, linear);
 	skb->data_len = total - linear;
@@ -417,51 +429,60 @@ static struct sk_buff *netio_gather(struct netio_lane *lane, const u32 *idx,
 		at += len[i];
 	}
 	if (n > 1)
-		atomic64_add(total - s->len, (atomic64_t *)&lane->d->copied);
-	if (netio_offload(skb, s))
+		atomic64_add(total - s.len, (atomic64_t *)&lane->d->copied);
+	if (netio_offload(skb, &s))
 		return skb;
 free:
 	kfree_skb(skb);
 wrong:
-	*bad = true;
-	return NULL;
+	return ERR_PTR(-EINVAL);
+}
+
+/* Whether a checksum is to be completed as it has been all along. */
+static bool netio_csum_as_it_was(const struct sk_buff *skb, const struct netio_said *s)
+{
+	return skb->ip_summed == CHECKSUM_PARTIAL &&
+	       skb->csum_offset == s->csum_offset &&
+	       skb_checksum_start_offset(skb) == s->csum_start;
 }
 
 /*
  * Joins what is in the nbuf with what is parked, in the skb that it came in.
  * The skb is freed if that fails.
  */
-static struct sk_buff *netio_join(const struct netio_nb *nb, struct sk_buff *skb,
-				  const struct netio_said *s, bool *bad)
+static __always_inline struct sk_buff *
+netio_join(struct sk_buff *skb, u32 copied, const struct netio_nbuf *h,
+	   const struct netio_said *s)
 {
-	u32 parked = skb->len - nb->copied;
-	int grow = (int)s->len - nb->copied;
+	u32 parked = skb->len - copied;
+	int grow = (int)s->len - copied;
 	bool gso = skb_is_gso(skb);
 
-	if (!netio_piece_ok(s->off, s->len) || s->total != s->len + parked ||
-	    s->total > 0xffff + NETIO_HEADROOM ||
-	    !(s->flags & NETIO_NB_PARKED) != !parked)
+	if (unlikely(!netio_piece_ok(s->off, s->len) || s->total != s->len + parked ||
+		     s->total > 0xffff + NETIO_HEADROOM ||
+		     !(s->flags & NETIO_NB_PARKED) != !parked))
 		goto wrong;
 	/* Segmentation is the packet's own: it cannot be changed on the way. */
-	if (s->gso_size != (gso ? skb_shinfo(skb)->gso_size : 0) ||
-	    s->gso_type != (gso ? netio_gso_type(skb) : NETIO_GSO_NONE))
+	if (unlikely(s->gso_size != (gso ? skb_shinfo(skb)->gso_size : 0) ||
+		     s->gso_type != (gso ? netio_gso_type(skb) : NETIO_GSO_NONE)))
 		goto wrong;
 	if (!(s->flags & NETIO_NB_DIRTY) && !grow && s->off == NETIO_NBUF_DATA)
 		return skb;
 	/* Of a clone only the headers may be ours to write. */
-	if (skb_try_make_writable(skb, nb->copied) ||
-	    skb_cow_head(skb, max(grow, 0))) {
+	if (unlikely(skb_try_make_writable(skb, copied) ||
+		     (grow > 0 && skb_cow_head(skb, grow)))) {
 		kfree_skb(skb);
-		return NULL;
+		return ERR_PTR(-ENOMEM);
 	}
 	if (grow > 0)
 		__skb_push(skb, grow);
-	else
+	else if (grow < 0)
 		__skb_pull(skb, -grow);
-	memcpy(skb->data, (u8 *)nb->buf + s->off, s->len);
+	memcpy(skb->data, (const u8 *)h + s->off, s->len);
 	skb_clear_hash(skb);
 	if (s->flags & NETIO_NB_CSUM_PARTIAL) {
-		if (!skb_partial_csum_set(skb, s->csum_start, s->csum_offset))
+		if (unlikely(!netio_csum_as_it_was(skb, s)) &&
+		    !skb_partial_csum_set(skb, s->csum_start, s->csum_offset))
 			goto wrong;
 	} else if (s->flags & NETIO_NB_CSUM_VALID) {
 		skb->ip_summed = CHECKSUM_UNNECESSARY;
@@ -474,36 +495,33 @@ static struct sk_buff *netio_join(const struct netio_nb *nb, struct sk_buff *skb
 	return skb;
 wrong:
 	kfree_skb(skb);
-	*bad = true;
-	return NULL;
+	return ERR_PTR(-EINVAL);
 }
 
 struct sk_buff *netio_packet_send(struct netio_lane *lane, const u32 *idx,
-				  u32 n, bool clone, u32 *eport, bool *bad)
+				  u32 n, bool clone, u32 *eport)
 {
 	struct netio_instance *inst = lane->inst;
 	struct netio_nb *nb = &inst->nb[idx[0]];
+	const struct netio_nbuf *h = nb->buf;
+	u32 copied = nb->copied;
 	struct sk_buff *skb;
 	struct netio_said s;
 
-	*bad = false;
-	netio_read(&s, nb->buf);
+	if (unlikely(n > 1 || !nb->skb))
+		return netio_gather(lane, idx, n, eport);
+	netio_read(&s, h);
 	*eport = s.eport;
-	if (unlikely(s.eport >= inst->port_max || !netio_offload_ok(&s))) {
-		*bad = true;
-		return NULL;
-	}
-	if (n > 1 || !nb->skb) {
-		skb = netio_gather(lane, idx, n, &s, bad);
-	} else if (clone) {
+	if (unlikely(s.eport >= inst->port_max || !netio_offload_ok(&s)))
+		return ERR_PTR(-EINVAL);
+	if (unlikely(clone)) {
 		skb = skb_clone(nb->skb, GFP_ATOMIC);
-		if (skb)
-			skb = netio_join(nb, skb, &s, bad);
+		if (!skb)
+			return ERR_PTR(-ENOMEM);
 	} else {
 		skb = netio_nb_detach(inst, nb);
-		skb = netio_join(nb, skb, &s, bad);
 	}
-	return skb;
+	return netio_join(skb, copied, h, &s);
 }
 
 void netio_packet_fetch(struct netio_lane *lane, u32 idx)

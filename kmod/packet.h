@@ -19,13 +19,28 @@ struct netio_frame;
 int netio_packet_receive(struct netio_iface *iface, struct sk_buff *skb);
 
 /*
+ * Takes a packet that comes in by the interface, with its L3 header at
+ * skb->data and no MAC header. It is on an InQ, in the backlog, or dropped and
+ * counted afterwards. Softirqs are off.
+ */
+static inline void netio_iface_receive(struct netio_iface *iface, struct sk_buff *skb)
+{
+	int err = -ENOBUFS; /* no packet may overtake */
+
+	if (likely(!READ_ONCE(iface->backlogged)))
+		err = netio_packet_receive(iface, skb);
+	if (unlikely(err))
+		netio_iface_refused(iface, skb, err);
+}
+
+/*
  * The packet that the process hands in with nbufs of the device, as an skb with
  * its L3 header at skb->data. The nbufs keep what they have with clone, else
- * they are empty afterwards. NULL: *bad tells whether what the process wrote is
- * wrong, else memory is short. *eport is where the packet goes.
+ * they are empty afterwards. ERR_PTR: EINVAL if what the process wrote is wrong,
+ * ENOMEM. *eport is where the packet goes.
  */
 struct sk_buff *netio_packet_send(struct netio_lane *lane, const u32 *idx,
-				  u32 n, bool clone, u32 *eport, bool *bad);
+				  u32 n, bool clone, u32 *eport);
 
 /*
  * What the process says of a packet in n nbufs of the device, without anything

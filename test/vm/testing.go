@@ -102,7 +102,7 @@ func GoTest(t testing.TB, pkg string) TestBinary {
 // Command runs the tests, with arguments such as -test.run=Conformance.
 func (b TestBinary) Command(args ...string) Command {
 	args = append([]string{path.Join(b.dir, b.name), "-test.v"}, args...)
-	return Command{Args: args, Dir: b.dir, Timeout: 10 * time.Minute}
+	return Command{Args: args, Dir: b.dir, Timeout: 15 * time.Minute}
 }
 
 // Build builds a static program of the tree, and returns its path.

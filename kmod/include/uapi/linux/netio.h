@@ -183,7 +183,7 @@ struct netio_nbuf {
 	__u16	csum_start;	/* 24 from off: where the checksum begins */
 	__u16	csum_offset;	/* 26 from csum_start: where it is stored */
 	__u32	hash;		/* 28 symmetric flow hash */
-	__u64	tstamp;		/* 32 RX: CLOCK_MONOTONIC ns, of the batch */
+	__u64	tstamp;		/* 32 RX: CLOCK_MONOTONIC ns, of the batch or the last tick */
 	__u32	mark;		/* 40 class for queueing disciplines, both ways */
 	__u32	reserved[5];	/* 44 zero */
 	__u32	scratch[NETIO_SCRATCH_WORDS];	/* 64 the process's own, never read here */
