@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"netio.dev/netio/pkg/dataplane/forward"
 	"netio.dev/netio/test/vm"
 )
 
@@ -97,7 +98,7 @@ func (o options) countInstructions(ctx context.Context, series vm.Series) ([]mea
 	if err != nil {
 		return nil, err
 	}
-	m, err := o.start(ctx, series, 1, "-icount", "shift=0,sleep=off", "-plugin", plugin+",profile=on,out="+file)
+	m, err := o.start(ctx, series, 1, nil, "-icount", "shift=0,sleep=off", "-plugin", plugin+",profile=on,out="+file)
 	if err != nil {
 		return nil, err
 	}
@@ -160,13 +161,21 @@ func (w window) values(r measured, p profile) map[string]float64 {
 	return v
 }
 
+// An emulated CPU is some twenty times as slow as a real one, and so are packets.
+// What tells a busy forwarder from an idle one is as much longer than by default:
+// the module's deadman, and how long the forwarder polls.
+const (
+	slowDeadman = "deadman_us=1000"
+	slowPoll    = 20 * forward.DefaultPoll
+)
+
 func (o options) measureRates(ctx context.Context, series vm.Series) ([]measured, error) {
-	m, err := o.start(ctx, series, 2)
+	m, err := o.start(ctx, series, 2, []string{slowDeadman})
 	if err != nil {
 		return nil, err
 	}
 	defer m.Kill()
-	all, err := guest(ctx, m, "rates", "-topologies", o.topologies, "-phases", o.phases)
+	all, err := guest(ctx, m, "rates", "-poll", slowPoll.String(), "-topologies", o.topologies, "-phases", o.phases)
 	if err != nil {
 		return nil, err
 	}

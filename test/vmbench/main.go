@@ -122,8 +122,9 @@ const (
 // machineTimeout is how long one kind of measurement may take.
 const machineTimeout = 20 * time.Minute
 
-// start starts a machine with all that the guest program needs.
-func (o options) start(ctx context.Context, series vm.Series, cpus int, qemu ...string) (*vm.Machine, error) {
+// start starts a machine with all that the guest program needs, and netio.ko with
+// these parameters.
+func (o options) start(ctx context.Context, series vm.Series, cpus int, parameters []string, qemu ...string) (*vm.Machine, error) {
 	modules, err := filepath.Glob(filepath.Join("build/kmod", series.Name, "netio.ko"))
 	if err != nil || len(modules) != 1 {
 		return nil, fmt.Errorf("no netio.ko for %s (%v)", series.Name, err)
@@ -148,7 +149,7 @@ func (o options) start(ctx context.Context, series vm.Series, cpus int, qemu ...
 	if err != nil {
 		return nil, err
 	}
-	if err := m.Insert(ctx, "/modules/netio.ko"); err != nil {
+	if err := m.Insert(ctx, "/modules/netio.ko", parameters...); err != nil {
 		m.Kill()
 		return nil, err
 	}

@@ -9,10 +9,10 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"netio.dev/netio/pkg/dataplane/abi"
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
@@ -37,7 +37,10 @@ type Options struct {
 	// the kernel's own network does before any process gets the CPU. Without
 	// CAP_SYS_NICE a negative one has no effect. 0 leaves it as it is. They are
 	// batch threads (SCHED_BATCH) in any case.
-	Nice   int
+	Nice int
+	// Poll is how long a busy worker polls before it sleeps; 0: not at all. An idle
+	// one polls for a quarter of it.
+	Poll   time.Duration
 	Logger *slog.Logger
 }
 
@@ -104,7 +107,7 @@ func New(o Options) (*Forwarder, error) {
 			return nil, err
 		}
 		w := newWorker(o.Device, lane, &f.tables, conns, f.Events.Worker(lane), f.Captures.Tap(lane))
-		w.peers, w.nice, w.polls, w.log = p, o.Nice, runtime.NumCPU() > 1, f.log
+		w.peers, w.nice, w.poll, w.log = p, o.Nice, o.Poll, f.log
 		f.workers = append(f.workers, w)
 	}
 	if p != nil {

@@ -32,14 +32,12 @@ const (
 	// answer is an entry, and would keep the worker awake.
 	wantPause = 10 * time.Millisecond
 
-	// Adaptive polling. Waking up costs some 30 us, so a worker whose vectors
-	// have lately come less than busyGap apart polls for spinBusy before it
-	// sleeps. With longer pauses sleeping costs little time and saves the processor;
-	// spinIdle is for the answer to what has just been forwarded. With one processor
-	// nothing comes while it polls.
-	busyGap  = 100 * time.Microsecond
-	spinBusy = 200 * time.Microsecond
-	spinIdle = 50 * time.Microsecond
+	// DefaultPoll is how long a busy worker polls. Waking up costs some 30 us, so a
+	// worker whose vectors have lately come less than half of it apart polls for
+	// that time before it sleeps. With longer pauses sleeping costs little time and
+	// saves the processor; a quarter is for the answer to what has just been
+	// forwarded. With one processor nothing comes while it polls.
+	DefaultPoll = 200 * time.Microsecond
 	// sweepEvery paces the search for expired connections, on a busy and on
 	// a sleeping worker; a table is searched through in sweepTurns of them.
 	sweepEvery = 250 * time.Millisecond
@@ -73,7 +71,7 @@ type Worker struct {
 	wantAt   time.Duration // when to ask for nbufs again
 	clock    func() time.Duration
 	nice     int
-	polls    bool // before it sleeps
+	poll     time.Duration // how long before it sleeps, if it is busy
 	log      *slog.Logger
 
 	ents  [vectorSize]uint32
@@ -171,19 +169,16 @@ func setScheduling(nice int) error {
 
 // spin is how long to poll after the last packet.
 func (w *Worker) spin() time.Duration {
-	switch {
-	case !w.polls:
-		return 0
-	case w.gap < busyGap:
-		return spinBusy
+	if w.gap < w.poll/2 {
+		return w.poll
 	}
-	return spinIdle
+	return w.poll / 4
 }
 
 // arrived notes the time of a vector and the pause before it, as a moving
 // average over eight of them. A long pause counts as ten short ones.
 func (w *Worker) arrived() {
-	w.gap += (min(w.now-w.last, 10*busyGap) - w.gap) / 8
+	w.gap += (min(w.now-w.last, 5*w.poll) - w.gap) / 8
 	w.last = w.now
 }
 

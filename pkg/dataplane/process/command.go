@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -19,6 +20,7 @@ import (
 	"netio.dev/netio/pkg/dataplane/device"
 	"netio.dev/netio/pkg/dataplane/device/kernel"
 	"netio.dev/netio/pkg/dataplane/device/soft"
+	"netio.dev/netio/pkg/dataplane/forward"
 )
 
 // options of the forwarder.
@@ -30,6 +32,7 @@ type options struct {
 	nbufs          int
 	maxConnections int
 	nice           int
+	poll           time.Duration
 	worker         bool
 	version        string
 }
@@ -70,6 +73,7 @@ netio-agent or anything else that speaks its gRPC interface.`,
 	f.IntVar(&o.nbufs, "nbufs", soft.DefaultNbufs, "packet buffers of 2 KiB")
 	f.IntVar(&o.maxConnections, "max-connections", 0, "capacity of the connection table; 0: what the configuration says, or 262144")
 	f.IntVar(&o.nice, "nice", defaultNice(), "niceness of the worker threads, -20 to 19; negative ones need CAP_SYS_NICE")
+	f.DurationVar(&o.poll, "poll", defaultPoll(), fmt.Sprintf("how long a worker under load polls before it sleeps, at most %v: longer for less delay and fewer system calls, shorter for less CPU time", maxPoll))
 	f.BoolVar(&o.worker, "worker", false, "be the worker process; for the supervisor")
 	if err := f.MarkHidden("worker"); err != nil {
 		panic(err)
@@ -86,6 +90,17 @@ func defaultNice() int {
 	return -10
 }
 
+// maxPoll is about never to sleep.
+const maxPoll = time.Minute
+
+// defaultPoll: on the only processor nothing comes while one polls.
+func defaultPoll() time.Duration {
+	if runtime.NumCPU() == 1 {
+		return 0
+	}
+	return forward.DefaultPoll
+}
+
 func (o *options) check() error {
 	switch {
 	case o.device != deviceAuto && o.device != deviceKernel && o.device != deviceSoft:
@@ -96,6 +111,8 @@ func (o *options) check() error {
 		return fmt.Errorf("--nbufs %d: want 256 to %d", o.nbufs, abi.NbufsMax)
 	case o.nice < -20 || o.nice > 19:
 		return fmt.Errorf("--nice %d: want -20 to 19", o.nice)
+	case o.poll < 0 || o.poll > maxPoll:
+		return fmt.Errorf("--poll %v: want 0 to %v", o.poll, maxPoll)
 	case o.maxConnections < 0:
 		return fmt.Errorf("--max-connections %d: want 0 or more", o.maxConnections)
 	case o.instance == "" || len(o.instance) >= abi.NameMax:
@@ -119,7 +136,8 @@ func (o *options) runSupervisor(ctx context.Context, log *slog.Logger) error {
 		// All workers use the same device, whatever happens to /dev/netio.
 		args: []string{
 			"forward", "--worker", "--run-dir", o.runDir, "--device", chosen, "--instance", o.instance,
-			"--lanes", strconv.Itoa(o.lanes), "--nbufs", strconv.Itoa(o.nbufs), "--max-connections", strconv.Itoa(o.maxConnections), "--nice", strconv.Itoa(o.nice),
+			"--lanes", strconv.Itoa(o.lanes), "--nbufs", strconv.Itoa(o.nbufs), "--max-connections", strconv.Itoa(o.maxConnections),
+			"--nice", strconv.Itoa(o.nice), "--poll", o.poll.String(),
 		},
 		log: log.With("process", "supervisor"),
 	}

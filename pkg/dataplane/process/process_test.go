@@ -373,6 +373,7 @@ func TestFlags(t *testing.T) {
 		"--nbufs 1":            "--nbufs 1: want 256",
 		"--device floppy":      "want auto, kernel or soft",
 		"--max-connections -1": "want 0 or more",
+		"--poll 2m":            "want 0 to 1m",
 		"--instance ":          "want 1 to 31 bytes",
 		"stray":                "unknown command",
 		"--worker":             "is started by netio-agent forward",

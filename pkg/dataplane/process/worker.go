@@ -36,7 +36,7 @@ type worker struct {
 func (w *worker) run(ctx context.Context) error {
 	snapshot := filepath.Join(w.runDir, snapshotFile)
 	f, err := forward.New(forward.Options{
-		Device: w.dev, StateDir: w.runDir, MaxConnections: w.connections(snapshot), Nice: w.nice, Logger: w.log,
+		Device: w.dev, StateDir: w.runDir, MaxConnections: w.connections(snapshot), Nice: w.nice, Poll: w.poll, Logger: w.log,
 	})
 	if err != nil {
 		return fmt.Errorf("make forwarder: %w", err)

@@ -76,7 +76,9 @@ type phase struct {
 func measure(kind string, args []string) error {
 	var s settings
 	flags := flag.NewFlagSet(kind, flag.ContinueOnError)
-	agent := flags.String("agent", "/netio/netio-agent", "path of netio-agent")
+	var o forwarderOptions
+	flags.StringVar(&o.agent, "agent", "/netio/netio-agent", "path of netio-agent")
+	flags.DurationVar(&o.poll, "poll", 0, "how long NetIO's forwarders poll; 0: as they choose")
 	topologyList := flags.String("topologies", "", "comma-separated `list`; empty: all")
 	phaseList := flags.String("phases", "", "comma-separated `list`; empty: all")
 	flags.DurationVar(&s.duration, "time", time.Second, "time of a phase that goes by time")
@@ -90,7 +92,7 @@ func measure(kind string, args []string) error {
 	if kind == "rates" {
 		phases = ratePhases
 	}
-	names, all := topologies(*agent)
+	names, all := topologies(o)
 	out := json.NewEncoder(os.Stdout)
 	for _, name := range names {
 		if !chosen(*topologyList, name) {

@@ -25,11 +25,18 @@ import (
 //
 //	a eth0 ══ knet  forwarder  knet ══ eth0 b
 type netio struct {
-	agent, device string
+	forwarderOptions
+	device string
 
 	pods   pair
 	daemon *daemon.Daemon
 	conn   *grpc.ClientConn
+}
+
+// forwarderOptions are those of all of NetIO's topologies.
+type forwarderOptions struct {
+	agent string        // path of netio-agent
+	poll  time.Duration // 0: as it chooses
 }
 
 const (
@@ -52,7 +59,11 @@ func (t *netio) setup() (p pair, err error) {
 	if err := os.MkdirAll(runDir, 0o700); err != nil {
 		return p, fmt.Errorf("make run directory: %w", err)
 	}
-	t.daemon, err = daemon.Start(p.between, filepath.Join(runDir, "log"), t.agent, "forward", "--run-dir", runDir, "--device", t.device)
+	args := []string{"forward", "--run-dir", runDir, "--device", t.device}
+	if t.poll > 0 {
+		args = append(args, "--poll", t.poll.String())
+	}
+	t.daemon, err = daemon.Start(p.between, filepath.Join(runDir, "log"), t.agent, args...)
 	if err != nil {
 		return p, err
 	}

@@ -38,14 +38,14 @@ type pair struct {
 }
 
 // topologies in the order in which they are measured.
-func topologies(agent string) ([]string, map[string]topology) {
+func topologies(o forwarderOptions) ([]string, map[string]topology) {
 	return []string{"direct", "netio", "bridge", "routed", "nftables", "tun", "xdp"}, map[string]topology{
 		"direct":   direct{},
-		"netio":    &netio{agent: agent, device: "kernel"},
+		"netio":    &netio{forwarderOptions: o, device: "kernel"},
 		"bridge":   bridge{},
 		"routed":   routed{},
 		"nftables": routed{filter: true},
-		"tun":      &netio{agent: agent, device: "soft"},
+		"tun":      &netio{forwarderOptions: o, device: "soft"},
 		"xdp":      &xdp{},
 	}
 }
