@@ -31,21 +31,35 @@ func testOrder(t *testing.T, h Harness) {
 	f.end(t)
 }
 
-// startNumbers sends numbered packets, and says how they came.
+// last marks the last packet.
+const last = 1 << 63
+
+// startNumbers sends numbered packets, as many as there are in some time, and says
+// how they came.
 func startNumbers(from, to *net.UDPConn, dst netip.Addr) <-chan error {
 	const count, onWay = 40000, 64 // few enough for any queue
 	window := make(chan struct{}, onWay)
 	done := make(chan error, 1)
 	stop := make(chan struct{})
 	go func() {
+		enough := time.After(patience)
 		for i := range uint64(count) {
+			number := i
+			if i == count-1 {
+				number |= last
+			}
 			select {
 			case window <- struct{}{}:
+			case <-enough:
+				number |= last
 			case <-stop:
 				return
 			}
-			if _, err := from.WriteToUDPAddrPort(binary.BigEndian.AppendUint64(nil, i), addrPort(dst)); err != nil {
+			if _, err := from.WriteToUDPAddrPort(binary.BigEndian.AppendUint64(nil, number), addrPort(dst)); err != nil {
 				from.Close()
+				return
+			}
+			if number&last != 0 {
 				return
 			}
 		}
@@ -57,17 +71,20 @@ func startNumbers(from, to *net.UDPConn, dst netip.Addr) <-chan error {
 				return err
 			}
 			var buf [9]byte
-			for i := range uint64(count) {
+			for i := uint64(0); ; i++ {
 				n, err := to.Read(buf[:])
 				if err != nil {
 					return fmt.Errorf("packet %d: %w", i, err)
 				}
-				if n != 8 || binary.BigEndian.Uint64(buf[:]) != i {
-					return fmt.Errorf("packet %d of %d bytes came, want %d", binary.BigEndian.Uint64(buf[:]), n, i)
+				number := binary.BigEndian.Uint64(buf[:])
+				if n != 8 || number&^last != i {
+					return fmt.Errorf("packet %d of %d bytes came, want %d", number&^last, n, i)
+				}
+				if number&last != 0 {
+					return nil
 				}
 				<-window
 			}
-			return nil
 		}()
 	}()
 	return done
