@@ -84,6 +84,7 @@ netio_iface_get(struct netio_instance *inst, u32 port)
 				     lockdep_rtnl_is_held());
 }
 
+/* The part of netio_iface_charge() for parked bytes. */
 bool netio_iface_park(struct netio_iface *iface, u32 parked);
 
 /*

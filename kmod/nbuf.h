@@ -26,11 +26,12 @@ struct netio_nb {
 	u8 owner;
 };
 
+#define NETIO_NB_NONE	(~0U)
+
 /*
  * Free nbufs of one processor, whose softirqs are off whenever it is used. Others
  * may steal from it: they exchange a slot, and leave count as it is.
  */
-#define NETIO_NB_NONE	(~0U)
 struct netio_nb_cache {
 	u32 count;	/* slots that may have one; the others have none */
 	u32 idx[64];

@@ -38,7 +38,7 @@ void netio_walk_end(struct netio_instance *inst);
 /* At nbuf i of a walk: lets others have their turn, now and then. May sleep. */
 void netio_walk_pause(struct netio_instance *inst, u32 i);
 
-/* Whether the process has given something since. */
+/* Whether there is an entry to take. Only a hint: the taker looks again. */
 static inline bool netio_outq_ready(const struct netio_lane *lane)
 {
 	u32 order = lane->inst->order;

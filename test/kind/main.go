@@ -96,15 +96,11 @@ func downCommand(at func() (state.Dir, error)) *cobra.Command {
 func kubectlCommand(at func() (state.Dir, error)) *cobra.Command {
 	return &cobra.Command{Use: "kubectl [argument]...", Short: "kubectl, as administrator of the cluster", DisableFlagParsing: true,
 		RunE: func(_ *cobra.Command, args []string) error {
-			dir, err := at()
+			c, err := running(at)
 			if err != nil {
 				return err
 			}
-			c, err := cluster.Open(dir)
-			if err != nil {
-				return err
-			}
-			kubectl := []string{filepath.Join(dir.Bin(), "kubectl"), "--kubeconfig", c.Kubeconfig()}
+			kubectl := []string{filepath.Join(c.Dir.Bin(), "kubectl"), "--kubeconfig", c.Kubeconfig()}
 			return become(append([]string{"nsenter", "--net=" + c.FabricNetNS()}, append(kubectl, args...)...))
 		}}
 }
@@ -112,11 +108,7 @@ func kubectlCommand(at func() (state.Dir, error)) *cobra.Command {
 func execCommand(at func() (state.Dir, error)) *cobra.Command {
 	c := &cobra.Command{Use: "exec NODE COMMAND [argument]...", Short: "Run a command on a node", Args: cobra.MinimumNArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
-			dir, err := at()
-			if err != nil {
-				return err
-			}
-			c, err := cluster.Open(dir)
+			c, err := running(at)
 			if err != nil {
 				return err
 			}
@@ -130,6 +122,19 @@ func execCommand(at func() (state.Dir, error)) *cobra.Command {
 		}}
 	c.Flags().SetInterspersed(false)
 	return c
+}
+
+// running is the cluster that is up.
+func running(at func() (state.Dir, error)) (*cluster.Cluster, error) {
+	dir, err := at()
+	if err != nil {
+		return nil, err
+	}
+	c, err := cluster.Open(dir)
+	if errors.Is(err, state.ErrNone) {
+		err = fmt.Errorf("%w; make cluster-up brings one up, as root", err)
+	}
+	return c, err
 }
 
 // become turns this process into another program.
