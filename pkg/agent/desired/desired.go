@@ -43,6 +43,8 @@ type State struct {
 	Attachments map[string]*attachment.Attachment
 	// Policies, with unique namespace and name.
 	Policies []*v1alpha1.NetIOPolicy
+	// Cluster is nil without one.
+	Cluster *Cluster
 }
 
 // Node is this machine.
@@ -51,8 +53,10 @@ type Node struct {
 	HostInterface string
 	HostMTU       int
 	// Routers has at most one address of each family.
-	Routers  []netip.Addr
-	PodCIDRs []netip.Prefix
+	Routers []netip.Addr
+	// PodCIDRs are this node's, PodNetworks those of the other nodes.
+	PodCIDRs    []netip.Prefix
+	PodNetworks []netip.Prefix
 	// HostAddresses are the addresses of the host's own stack.
 	HostAddresses []netip.Addr
 	Connections   config.Connections
@@ -81,10 +85,11 @@ func (s State) Without(port string) State {
 // the next one costs as much as the change. It must not be used by two
 // goroutines at once; the snapshots may be.
 type Builder struct {
-	compiler *policy.Compiler
-	last     State
-	policies map[string]*v1alpha1.NetIOPolicy
-	ports    map[string]builtPort
+	compiler  *policy.Compiler
+	last      State
+	endpoints map[string]policy.Endpoint
+	policies  map[string]*v1alpha1.NetIOPolicy
+	ports     map[string]builtPort
 }
 
 // builtPort is a port's message and what it was made of.
@@ -129,17 +134,20 @@ func (b *Builder) Build(s State) (*dataplanev1.Snapshot, []policy.Problem) {
 
 // compile tells the compiler what changed since the last state.
 func (b *Builder) compile(s State) {
-	b.compiler.SetNode(policy.Node{HostAddresses: s.Node.HostAddresses, PodNetworks: s.Node.PodCIDRs})
-	for name := range b.last.Attachments {
-		if _, ok := s.Attachments[name]; !ok {
-			b.compiler.DeleteEndpoint(name)
+	b.compiler.SetNode(policy.Node{HostAddresses: s.Node.HostAddresses, PodNetworks: slices.Concat(s.Node.PodCIDRs, s.Node.PodNetworks)})
+	b.compileNamespaces(s.Cluster)
+	now := endpoints(s)
+	for id := range b.endpoints {
+		if _, ok := now[id]; !ok {
+			b.compiler.DeleteEndpoint(id)
 		}
 	}
-	for name, a := range s.Attachments {
-		if b.last.Attachments[name] != a {
-			b.compiler.SetEndpoint(policy.Endpoint{ID: name, Namespace: a.Namespace, Name: a.Name, Labels: a.Labels, Addresses: a.Addresses})
+	for id, e := range now {
+		if old, ok := b.endpoints[id]; !ok || !sameEndpoint(old, e) {
+			b.compiler.SetEndpoint(e)
 		}
 	}
+	b.endpoints = now
 	policies := make(map[string]*v1alpha1.NetIOPolicy, len(s.Policies))
 	for _, p := range s.Policies {
 		policies[policy.Name(p.Namespace, p.Name)] = p
@@ -155,6 +163,29 @@ func (b *Builder) compile(s State) {
 		}
 	}
 	b.last, b.policies = s, policies
+}
+
+// compileNamespaces tells it of the namespaces' labels.
+func (b *Builder) compileNamespaces(c *Cluster) {
+	was := b.last.Cluster
+	if was == c {
+		return
+	}
+	var old, now map[string]map[string]string
+	if was != nil {
+		old = was.Namespaces
+	}
+	if c != nil {
+		now = c.Namespaces
+	}
+	for name := range old {
+		if _, ok := now[name]; !ok {
+			b.compiler.DeleteNamespace(name)
+		}
+	}
+	for name, labels := range now {
+		b.compiler.SetNamespace(name, labels)
+	}
 }
 
 func settings(n Node) *dataplanev1.Settings {

@@ -19,6 +19,7 @@ import (
 	"netio.dev/netio/pkg/agent/config"
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 	dataplaneconfig "netio.dev/netio/pkg/dataplane/config"
+	"netio.dev/netio/pkg/policy"
 )
 
 func node() Node {
@@ -106,6 +107,37 @@ func TestBuildOneFamily(t *testing.T) {
 	}
 }
 
+// In a cluster a pod has the labels that it has there now, pods of other nodes are
+// peers, and a pod that only has the name of one is another.
+func TestBuildCluster(t *testing.T) {
+	local := pod(2, "at its start")
+	local.UID = "2"
+	stale := pod(3, "client")
+	stale.UID = "of the one before"
+	s := State{Node: node(), Policies: []*v1alpha1.NetIOPolicy{allow("p", "client", "web")}}.With(local).With(stale)
+	s.Node.PodNetworks = []netip.Prefix{netip.MustParsePrefix("10.244.1.0/24")}
+	address := func(text string) []netip.Addr { return []netip.Addr{netip.MustParseAddr(text)} }
+	s.Cluster = &Cluster{Pods: map[string]*Pod{
+		"default/pod-c2": {Namespace: "default", Name: "pod-c2", UID: "2", Labels: map[string]string{"app": "web"}, Addresses: address("10.244.0.2")},
+		"default/pod-c3": {Namespace: "default", Name: "pod-c3", UID: "3", Labels: map[string]string{"app": "web"}, Addresses: address("10.244.1.3")},
+		"default/far":    {Namespace: "default", Name: "far", Labels: map[string]string{"app": "client"}, Addresses: address("10.244.1.4")},
+		"default/coming": {Namespace: "default", Name: "coming", Labels: map[string]string{"app": "client"}},
+		"other/far":      {Namespace: "other", Name: "far", Labels: map[string]string{"app": "client"}, Addresses: address("10.244.1.5")},
+	}}
+	got, problems := NewBuilder().Build(s)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	for _, p := range got.Ports {
+		if closed := len(p.Policies) > 0; closed != (p.Name == local.Port) {
+			t.Errorf("port %s has policies %v", p.Name, p.Policies)
+		}
+	}
+	if want := []string{"10.244.0.3/32", "10.244.1.4/32", "fd00:10:244::3/128"}; len(got.AddressSets) != 1 || !cmp.Equal(got.AddressSets[0].Prefixes, want) {
+		t.Errorf("address sets %v, want one with %v", got.AddressSets, want)
+	}
+}
+
 // A state is a value: what is made of it later does not change it.
 func TestStateIsAValue(t *testing.T) {
 	one := State{Node: node()}.With(pod(2, "web"))
@@ -116,12 +148,32 @@ func TestStateIsAValue(t *testing.T) {
 	}
 }
 
+// cluster has some of the pods of this node, some of others, and namespaces.
+func cluster(r *rand.Rand, app func() string) *Cluster {
+	c := &Cluster{Pods: map[string]*Pod{}, Namespaces: map[string]map[string]string{}}
+	for range r.IntN(8) {
+		i := 2 + r.IntN(20)
+		p := &Pod{Namespace: "default", Name: fmt.Sprint("pod-c", i), Labels: map[string]string{"app": app()}}
+		if r.IntN(4) > 0 {
+			p.Addresses = pod(i, "").Addresses
+		}
+		if r.IntN(4) == 0 {
+			p.UID = "of another"
+		}
+		c.Pods[policy.Name(p.Namespace, p.Name)] = p
+	}
+	if r.IntN(2) == 0 {
+		c.Namespaces["default"] = map[string]string{"team": app()}
+	}
+	return c
+}
+
 // random makes a state of the last one.
 func random(r *rand.Rand, s State) State {
 	apps := []string{"web", "client", "db"}
 	app := func() string { return apps[r.IntN(len(apps))] }
 	for range 1 + r.IntN(4) {
-		switch p := pod(2+r.IntN(12), app()); r.IntN(6) {
+		switch p := pod(2+r.IntN(12), app()); r.IntN(9) {
 		case 0, 1:
 			s = s.With(p)
 		case 2:
@@ -136,6 +188,10 @@ func random(r *rand.Rand, s State) State {
 		case 5: // a container that came again in another namespace
 			p.NetNS += "-again"
 			s = s.With(p)
+		case 6:
+			s.Cluster = nil
+		case 7, 8:
+			s.Cluster = cluster(r, app)
 		}
 	}
 	return s

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package desired
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"netio.dev/netio/pkg/agent/attachment"
+	"netio.dev/netio/pkg/policy"
+)
+
+// Cluster is what the agent knows of the cluster beyond its own node. It is a
+// value behind a pointer: who changes it makes another one.
+type Cluster struct {
+	// Pods by policy.Name of namespace and name: those of all nodes that have a
+	// network of their own and have not ended.
+	Pods map[string]*Pod
+	// Namespaces are the labels of the namespaces by name.
+	Namespaces map[string]map[string]string
+}
+
+// Pod is a pod of the cluster. It is read only.
+type Pod struct {
+	Namespace, Name, UID string
+	Labels               map[string]string
+	// Addresses, none before the pod has its network.
+	Addresses []netip.Addr
+}
+
+// pod is the pod that an attachment belongs to, nil if the cluster does not know
+// it: it is gone, or another one has its name.
+func (c *Cluster) pod(a *attachment.Attachment) *Pod {
+	if c == nil {
+		return nil
+	}
+	p := c.Pods[policy.Name(a.Namespace, a.Name)]
+	if p == nil || p.UID != a.UID {
+		return nil
+	}
+	return p
+}
+
+// remoteID is the name of a pod as an endpoint. No attachment's port has a colon.
+func remoteID(name string) string { return "pod:" + name }
+
+// endpoints are all endpoints that policy sees: the attachments, with the labels
+// that their pods have now, and the pods of other nodes.
+func endpoints(s State) map[string]policy.Endpoint {
+	all := make(map[string]policy.Endpoint, len(s.Attachments))
+	local := make(map[*Pod]bool, len(s.Attachments))
+	for name, a := range s.Attachments {
+		e := policy.Endpoint{ID: name, Namespace: a.Namespace, Name: a.Name, Labels: a.Labels, Addresses: a.Addresses}
+		if p := s.Cluster.pod(a); p != nil {
+			e.Labels = p.Labels
+			local[p] = true
+		}
+		all[name] = e
+	}
+	if s.Cluster == nil {
+		return all
+	}
+	for name, p := range s.Cluster.Pods {
+		if local[p] || len(p.Addresses) == 0 {
+			continue
+		}
+		all[remoteID(name)] = policy.Endpoint{
+			ID: remoteID(name), Namespace: p.Namespace, Name: p.Name, Labels: p.Labels, Addresses: p.Addresses, Remote: true,
+		}
+	}
+	return all
+}
+
+func sameEndpoint(a, b policy.Endpoint) bool {
+	return a.Namespace == b.Namespace && a.Remote == b.Remote && maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Addresses, b.Addresses)
+}
