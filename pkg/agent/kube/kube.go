@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kube follows what the agent needs of a Kubernetes cluster.
+//
+//	            ┌ Pod ───────┐
+//	apiserver ──┤ Namespace  ├──> Watcher ──View──> agent
+//	   watch    │ Node       │       └──Pod────────> ADD: which labels has it?
+//	            └ NetIOPolicy┘
+//
+// What it gives is a View: a value, made anew whenever something changed that
+// matters, for however many changes there were meanwhile.
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"netio.dev/netio/api/v1alpha1"
+	"netio.dev/netio/pkg/agent/desired"
+	"netio.dev/netio/pkg/policy"
+)
+
+// View is what the cluster looks like. It is read only.
+type View struct {
+	Cluster *desired.Cluster
+	// Policies by namespace and name.
+	Policies []*v1alpha1.NetIOPolicy
+	// Nodes by name.
+	Nodes []*Node
+}
+
+// Node is a node of the cluster.
+type Node struct {
+	Name string
+	// Addresses of the node itself, those of Kubernetes' type InternalIP.
+	Addresses []netip.Addr
+	// PodCIDRs are the prefixes that its pods have their addresses from, none
+	// before they are allotted.
+	PodCIDRs []netip.Prefix
+}
+
+// Node is the one with the name, nil if there is none.
+func (v *View) Node(name string) *Node {
+	i, ok := slices.BinarySearchFunc(v.Nodes, name, func(n *Node, name string) int { return strings.Compare(n.Name, name) })
+	if !ok {
+		return nil
+	}
+	return v.Nodes[i]
+}
+
+// ErrNoCRDs: the cluster does not have NetIO's objects.
+var ErrNoCRDs = errors.New("NetIO's CustomResourceDefinitions are not installed")
+
+// ErrUnknownPod: the cluster has no such pod, or the agent has not heard of it.
+var ErrUnknownPod = errors.New("the pod is not known from the apiserver")
+
+// Watcher follows the cluster. Its methods may be called concurrently.
+type Watcher struct {
+	cache cache.Cache
+
+	mu         sync.Mutex
+	pods       map[string]*desired.Pod
+	namespaces map[string]map[string]string
+	nodes      map[string]*Node
+	policies   map[string]*v1alpha1.NetIOPolicy
+	// podsChanged is closed, and replaced, when a pod was added or replaced.
+	podsChanged chan struct{}
+	dirty       chan struct{}
+}
+
+// New makes a Watcher of the cluster that config leads to.
+func New(config *rest.Config) (*Watcher, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("make scheme: %w", err)
+		}
+	}
+	c, err := cache.New(config, cache.Options{
+		Scheme:           scheme,
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Pod{}:  {Transform: slimPod},
+			&corev1.Node{}: {Transform: slimNode},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect to the apiserver %s: %w", config.Host, err)
+	}
+	return &Watcher{
+		cache: c, pods: map[string]*desired.Pod{}, namespaces: map[string]map[string]string{}, nodes: map[string]*Node{},
+		policies: map[string]*v1alpha1.NetIOPolicy{}, podsChanged: make(chan struct{}), dirty: make(chan struct{}, 1),
+	}, nil
+}
+
+// Run follows the cluster until ctx ends, and calls notify with each View, one
+// after the other; the first one is complete. While the apiserver is away there
+// are no changes. Errors are those that keep it from starting, as when the CRDs
+// are not installed.
+func (w *Watcher) Run(ctx context.Context, notify func(*View)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	failed := make(chan error, 1)
+	running.Go(func() { failed <- w.cache.Start(ctx) })
+
+	registrations, err := w.register(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range registrations {
+		if !toolscache.WaitForCacheSync(ctx.Done(), r.HasSynced) {
+			return ctx.Err()
+		}
+	}
+	for {
+		notify(w.view())
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case <-w.dirty:
+		}
+	}
+}
+
+// register asks for the objects.
+func (w *Watcher) register(ctx context.Context) ([]toolscache.ResourceEventHandlerRegistration, error) {
+	var all []toolscache.ResourceEventHandlerRegistration
+	for _, f := range []struct {
+		object client.Object
+		apply  func(object any, deleted bool)
+	}{
+		{&corev1.Pod{}, handler(w.pod)},
+		{&corev1.Namespace{}, handler(w.namespace)},
+		{&corev1.Node{}, handler(w.node)},
+		{&v1alpha1.NetIOPolicy{}, handler(w.policy)},
+	} {
+		informer, err := w.cache.GetInformer(ctx, f.object)
+		if meta.IsNoMatchError(err) {
+			return nil, fmt.Errorf("%w: %w; kubectl apply -f config/crd", ErrNoCRDs, err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("watch %T: %w", f.object, err)
+		}
+		r, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+			AddFunc:    func(object any) { f.apply(object, false) },
+			UpdateFunc: func(_, object any) { f.apply(object, false) },
+			DeleteFunc: func(object any) { f.apply(object, true) },
+		})
+		if err != nil {
+			return nil, fmt.Errorf("watch %T: %w", f.object, err)
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+// handler gives f what an informer gives; a deletion that was missed comes with
+// the last state that was known.
+func handler[T any](f func(object T, deleted bool)) func(any, bool) {
+	return func(object any, deleted bool) {
+		if last, ok := object.(toolscache.DeletedFinalStateUnknown); ok {
+			object = last.Obj
+		}
+		if o, ok := object.(T); ok {
+			f(o, deleted)
+		}
+	}
+}
+
+// changed has a View made; w.mu is held.
+func (w *Watcher) changed() {
+	select {
+	case w.dirty <- struct{}{}:
+	default:
+	}
+}
+
+func (w *Watcher) pod(o *corev1.Pod, deleted bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	name := policy.Name(o.Namespace, o.Name)
+	p := podOf(o)
+	if deleted {
+		p = nil
+	}
+	old := w.pods[name]
+	switch {
+	case p == nil && old == nil, p != nil && old != nil && samePod(p, old):
+		return
+	case p == nil:
+		// A pod of the same name may have come already.
+		if string(o.UID) != old.UID {
+			return
+		}
+		delete(w.pods, name)
+	default:
+		w.pods[name] = p
+		close(w.podsChanged)
+		w.podsChanged = make(chan struct{})
+	}
+	w.changed()
+}
+
+func (w *Watcher) namespace(o *corev1.Namespace, deleted bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if deleted {
+		delete(w.namespaces, o.Name)
+	} else {
+		w.namespaces[o.Name] = o.Labels
+	}
+	w.changed()
+}
+
+func (w *Watcher) node(o *corev1.Node, deleted bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := nodeOf(o)
+	old := w.nodes[o.Name]
+	switch {
+	case deleted:
+		delete(w.nodes, o.Name)
+	case old != nil && sameNode(n, old): // as with each heartbeat
+		return
+	default:
+		w.nodes[o.Name] = n
+	}
+	w.changed()
+}
+
+func (w *Watcher) policy(o *v1alpha1.NetIOPolicy, deleted bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	name := policy.Name(o.Namespace, o.Name)
+	if deleted {
+		delete(w.policies, name)
+	} else {
+		w.policies[name] = o
+	}
+	w.changed()
+}
+
+// Pod returns the pod, and waits for it until ctx ends: kubelet may know of a pod
+// before the agent does. uid is "" for whichever pod has the name. Error:
+// ErrUnknownPod.
+func (w *Watcher) Pod(ctx context.Context, namespace, name, uid string) (*desired.Pod, error) {
+	for {
+		w.mu.Lock()
+		p, changed := w.pods[policy.Name(namespace, name)], w.podsChanged
+		w.mu.Unlock()
+		if p != nil && (uid == "" || p.UID == uid) {
+			return p, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %s/%s with UID %s", ErrUnknownPod, namespace, name, uid)
+		}
+	}
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"netio.dev/netio/api/v1alpha1"
+	"netio.dev/netio/pkg/agent/desired"
+)
+
+// binaries are the test cluster's.
+const binaries = "../../../build/cluster/bin"
+
+// apiserver starts a real one, which has these CRDs.
+func apiserver(t *testing.T, crds ...string) *rest.Config {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(binaries, "kube-apiserver")); err != nil {
+		t.Skipf("needs an apiserver, which `make cluster-up NODES=1` builds: %v", err)
+	}
+	env := &envtest.Environment{
+		BinaryAssetsDirectory: binaries,
+		CRDDirectoryPaths:     crds,
+		ErrorIfCRDPathMissing: true,
+	}
+	config, err := env.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := env.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return config
+}
+
+// bed is a cluster and who follows it.
+type bed struct {
+	*testing.T
+	client.Client
+	watcher *Watcher
+	views   chan *View
+}
+
+func newBed(t *testing.T) *bed {
+	config := apiserver(t, "../../../config/crd")
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bed{T: t, Client: c, watcher: w, views: make(chan *View, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- w.Run(ctx, func(v *View) {
+			select {
+			case <-b.views: // only the last one counts
+			default:
+			}
+			b.views <- v
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// until waits for a View that is as it should be.
+func (b *bed) until(what string, ok func(*View) bool) *View {
+	b.Helper()
+	deadline := time.After(30 * time.Second)
+	var last *View
+	for {
+		select {
+		case last = <-b.views:
+			if ok(last) {
+				return last
+			}
+		case <-deadline:
+			b.Fatalf("%s: not so in %+v", what, last)
+		}
+	}
+}
+
+func (b *bed) must(err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+func newPod(name string, labels map[string]string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: labels},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "none"}}},
+	}
+}
+
+// TestWatcher follows a cluster through the life of a pod.
+func TestWatcher(t *testing.T) {
+	b := newBed(t)
+	ctx := t.Context()
+	first := b.until("the first view is complete", func(*View) bool { return true })
+	if _, ok := first.Cluster.Namespaces["kube-system"]; !ok {
+		t.Errorf("namespaces %v", first.Cluster.Namespaces)
+	}
+
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "one"}, Spec: corev1.NodeSpec{PodCIDR: "10.1.0.0/24", PodCIDRs: []string{"10.1.0.0/24", "fd01::/64"}}}
+	b.must(b.Create(ctx, n))
+	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: "one"}, {Type: corev1.NodeInternalIP, Address: "192.0.2.1"}}
+	b.must(b.Status().Update(ctx, n))
+	v := b.until("the node has its address", func(v *View) bool { return v.Node("one") != nil && len(v.Node("one").Addresses) > 0 })
+	want := &Node{Name: "one", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+		PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd01::/64")}}
+	if d := cmp.Diff(want, v.Node("one"), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
+		t.Errorf("node (-want +got):\n%s", d)
+	}
+	if v.Node("two") != nil {
+		t.Error("there is a node two")
+	}
+
+	// An ADD may come before the pod is known.
+	asked := make(chan *desired.Pod, 1)
+	go func() {
+		p, err := b.watcher.Pod(ctx, "default", "web", "")
+		if err != nil {
+			t.Error(err)
+		}
+		asked <- p
+	}()
+	web := newPod("web", map[string]string{"app": "web"})
+	b.must(b.Create(ctx, web))
+	if p := <-asked; p == nil || p.UID != string(web.UID) || p.Labels["app"] != "web" {
+		t.Errorf("pod %+v", p)
+	}
+	short, cancel := context.WithTimeout(ctx, time.Millisecond)
+	defer cancel()
+	if _, err := b.watcher.Pod(short, "default", "web", "of another"); !errors.Is(err, ErrUnknownPod) {
+		t.Errorf("another pod of the name: %v", err)
+	}
+
+	web.Status.Phase = corev1.PodRunning
+	web.Status.PodIPs = []corev1.PodIP{{IP: "10.1.0.2"}, {IP: "fd01::2"}}
+	web.Status.PodIP = "10.1.0.2"
+	b.must(b.Status().Update(ctx, web))
+	b.until("the pod has addresses", func(v *View) bool {
+		p := v.Cluster.Pods["default/web"]
+		return p != nil && len(p.Addresses) == 2
+	})
+	web.Labels["app"] = "db"
+	b.must(b.Update(ctx, web))
+	b.until("the pod has another label", func(v *View) bool { return v.Cluster.Pods["default/web"].Labels["app"] == "db" })
+
+	// It has ended, though it is still there.
+	web.Status.Phase = corev1.PodSucceeded
+	b.must(b.Status().Update(ctx, web))
+	b.until("an ended pod is none", func(v *View) bool { return v.Cluster.Pods["default/web"] == nil })
+
+	host := newPod("host", nil)
+	host.Spec.HostNetwork = true
+	b.must(b.Create(ctx, host))
+	policy := &v1alpha1.NetIOPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "closed"}}
+	b.must(b.Create(ctx, policy))
+	b.must(b.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{"team": "blue"}}}))
+	v = b.until("policy and namespace", func(v *View) bool { return len(v.Policies) == 1 && v.Cluster.Namespaces["shop"] != nil })
+	if v.Policies[0].Name != "closed" || v.Cluster.Namespaces["shop"]["team"] != "blue" || v.Cluster.Pods["default/host"] != nil {
+		t.Errorf("policies %v, namespaces %v, pods %v", v.Policies, v.Cluster.Namespaces, v.Cluster.Pods)
+	}
+	b.must(b.Delete(ctx, policy))
+	b.must(b.Delete(ctx, n))
+	b.until("policy and node are gone", func(v *View) bool { return len(v.Policies) == 0 && v.Node("one") == nil })
+}
+
+// TestNoCRDs: an agent in a cluster without NetIO's objects says so.
+func TestNoCRDs(t *testing.T) {
+	config := apiserver(t)
+	w, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Run(t.Context(), func(*View) {}); !errors.Is(err, ErrNoCRDs) {
+		t.Errorf("error %v", err)
+	}
+}

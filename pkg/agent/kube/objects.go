@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kube
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"netio.dev/netio/pkg/agent/desired"
+)
+
+// slimPod keeps of a pod what is read of it: there are many of them.
+func slimPod(object any) (any, error) {
+	p, ok := object.(*corev1.Pod)
+	if !ok {
+		return object, nil // a deletion that was missed
+	}
+	return &corev1.Pod{
+		ObjectMeta: slimMeta(p.ObjectMeta),
+		Spec:       corev1.PodSpec{HostNetwork: p.Spec.HostNetwork},
+		Status:     corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs},
+	}, nil
+}
+
+// slimNode leaves out the images and what else a heartbeat changes.
+func slimNode(object any) (any, error) {
+	n, ok := object.(*corev1.Node)
+	if !ok {
+		return object, nil
+	}
+	return &corev1.Node{
+		ObjectMeta: slimMeta(n.ObjectMeta),
+		Spec:       corev1.NodeSpec{PodCIDRs: n.Spec.PodCIDRs},
+		Status:     corev1.NodeStatus{Addresses: n.Status.Addresses},
+	}, nil
+}
+
+func slimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion, Labels: m.Labels}
+}
+
+// podOf is nil for a pod without a network of its own, and for one that has
+// ended: its addresses may be another's already.
+func podOf(o *corev1.Pod) *desired.Pod {
+	if o.Spec.HostNetwork || o.Status.Phase == corev1.PodSucceeded || o.Status.Phase == corev1.PodFailed {
+		return nil
+	}
+	p := &desired.Pod{Namespace: o.Namespace, Name: o.Name, UID: string(o.UID), Labels: o.Labels}
+	for _, ip := range o.Status.PodIPs {
+		if a, err := netip.ParseAddr(ip.IP); err == nil {
+			p.Addresses = append(p.Addresses, a.Unmap())
+		}
+	}
+	return p
+}
+
+func samePod(a, b *desired.Pod) bool {
+	return a.UID == b.UID && maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Addresses, b.Addresses)
+}
+
+func nodeOf(o *corev1.Node) *Node {
+	n := &Node{Name: o.Name}
+	for _, address := range o.Status.Addresses {
+		if address.Type != corev1.NodeInternalIP {
+			continue
+		}
+		if a, err := netip.ParseAddr(address.Address); err == nil {
+			n.Addresses = append(n.Addresses, a.Unmap())
+		}
+	}
+	for _, text := range o.Spec.PodCIDRs {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			n.PodCIDRs = append(n.PodCIDRs, p.Masked())
+		}
+	}
+	return n
+}
+
+func sameNode(a, b *Node) bool {
+	return slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.PodCIDRs, b.PodCIDRs)
+}
+
+// view is the cluster as it is known now.
+func (w *Watcher) view() *View {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	v := &View{Cluster: &desired.Cluster{Pods: maps.Clone(w.pods), Namespaces: maps.Clone(w.namespaces)}}
+	for _, name := range slices.Sorted(maps.Keys(w.policies)) {
+		v.Policies = append(v.Policies, w.policies[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.nodes)) {
+		v.Nodes = append(v.Nodes, w.nodes[name])
+	}
+	return v
+}
