@@ -28,9 +28,11 @@ func NewWire(dir string) (a, b Wire) {
 	return Wire{MAC: "52:54:00:00:00:0a", local: one, remote: other}, Wire{MAC: "52:54:00:00:00:0b", local: other, remote: one}
 }
 
-// controlFD is a machine's file descriptor of the control line. Those after it are
-// the queues of its wires.
-const controlFD = 3
+// A machine's file descriptors. After the monitor's are the queues of its wires.
+const (
+	controlFD = 3 // the control line
+	monitorFD = 4 // QEMU's monitor
+)
 
 // commandLine starts a machine. Its standard output is the kernel's console.
 func commandLine(c Config, dir, initramfs string) ([]string, error) {
@@ -58,9 +60,10 @@ func qemuCommand(c Config, initramfs string) []string {
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-chardev", fmt.Sprintf("socket,id=control,fd=%d", controlFD), "-serial", "chardev:control",
+		"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", monitorFD), "-mon", "chardev=monitor,mode=control", "-name", "netio,debug-threads=on",
 		"-kernel", c.Series.Image, "-initrd", initramfs, "-append", strings.Join(kernel, " "),
 	}
-	fd := controlFD
+	fd := monitorFD
 	for i, wire := range c.Wires {
 		netdev := fmt.Sprintf("dgram,id=net%d,local.type=unix,local.path=%s,remote.type=unix,remote.path=%s", i, wire.local, wire.remote)
 		device := fmt.Sprintf("virtio-net-pci,netdev=net%d,mac=%s", i, wire.MAC)

@@ -3,6 +3,7 @@
 package vm_test
 
 import (
+	"errors"
 	"regexp"
 	"strings"
 	"syscall"
@@ -82,5 +83,26 @@ func TestMachine(t *testing.T) {
 	}
 	if err := m.Write(ctx, "/proc/no-such-file", "1"); err == nil {
 		t.Error("a file that is not there could be written")
+	}
+}
+
+// TestStuck is about a machine whose CPUs do nothing: it is started once more, and
+// then said to be stuck, and where.
+func TestStuck(t *testing.T) {
+	var output strings.Builder
+	_, err := vm.Boot(t.Context(), vm.Config{
+		Series: chosen(t)[0], Init: vm.Build(t, "./test/vm/guest"), BootTimeout: 3 * time.Second,
+		QEMU: []string{"-S"}, Output: &output,
+	})
+	if !errors.Is(err, vm.ErrStuck) {
+		t.Fatalf("got %v", err)
+	}
+	// The reset vector.
+	for what, text := range map[string]string{"at first": output.String(), "in the end": err.Error()} {
+		for _, want := range []string{"(CPU 0/TCG)", "CPU#0", "EIP=0000fff0"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s no word of %s:\n%s", what, want, text)
+			}
+		}
 	}
 }
