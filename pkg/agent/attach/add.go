@@ -74,7 +74,7 @@ func (m *Manager) Add(ctx context.Context, r Request) (*attachment.Attachment, e
 		return nil, tried("attach", r.ID, err)
 	}
 	if m.ready != nil {
-		if err := m.ready(ctx); err != nil {
+		if err := m.ready(ctx, &r); err != nil {
 			return nil, tried("attach", r.ID, fmt.Errorf("%w: %w", ErrNotReady, err))
 		}
 	}

@@ -67,7 +67,7 @@ type Manager struct {
 	leases    *ipam.Allocator
 	store     *attachment.Store
 	forwarder Forwarder
-	ready     func(context.Context) error
+	ready     func(context.Context, *Request) error
 	detached  func()
 	pending   string // folder
 
@@ -91,10 +91,10 @@ func NewManager(leases *ipam.Allocator, store *attachment.Store, pendingDir stri
 		attached: map[attachment.ID]*attachment.Attachment{}, ports: map[string]attachment.ID{}}
 }
 
-// Use sets the forwarder, what waits until the host can take pods and tells
-// why it cannot (nil: it always can), and what is called when an attachment is no
-// more, before the first call but Recover.
-func (m *Manager) Use(f Forwarder, ready func(context.Context) error, detached func()) {
+// Use sets the forwarder, what waits until the host can take a pod, completes the
+// request, and tells why it cannot (nil: it always can), and what is called when an
+// attachment is no more, before the first call but Recover.
+func (m *Manager) Use(f Forwarder, ready func(context.Context, *Request) error, detached func()) {
 	m.forwarder, m.ready, m.detached = f, ready, detached
 }
 

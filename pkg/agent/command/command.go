@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"netio.dev/netio/pkg/agent/node"
 	"netio.dev/netio/pkg/agent/standalone"
 )
 
@@ -26,11 +27,13 @@ const (
 
 // New is the root command; others become its subcommands.
 func New(version string, others ...*cobra.Command) *cobra.Command {
-	o := standalone.Options{Version: version}
+	o := node.Options{Version: version}
 	var isStandalone bool
+	var manifests string
+	var kubernetes clusterFlags
 	var log logFlags
 	root := &cobra.Command{
-		Use:   "netio-agent --standalone [--config FILE] [--manifests FOLDER]",
+		Use:   "netio-agent [--config FILE] [--kubeconfig FILE] [--node NAME] | --standalone [--config FILE] [--manifests FOLDER]",
 		Short: "Wire containers to the NetIO forwarder and keep their network policies in force",
 		Long: `netio-agent wires containers to the NetIO forwarder and keeps their network
 policies in force.
@@ -40,12 +43,15 @@ forwarding, masquerade), and tells the forwarder, a process of its own started b
 "netio-agent forward", what to do. Container runtimes reach it through the CNI
 plugin netio-cni. Stopping it leaves the network as it is.
 
+It serves a node of a Kubernetes cluster, from whose API server it has the prefixes
+of the node's pods, labels and policies. Its configuration file may be empty.
+
 With --standalone it serves a single host with podman, nerdctl or plain
 containerd. Its configuration file needs nothing but the containers' prefixes:
 
   podCIDRs: [10.244.0.0/24, fd00:10:244::/64]
 
-Network policies are NetIOPolicy objects in YAML files (*.yaml, *.yml) in the
+Network policies are then NetIOPolicy objects in YAML files (*.yaml, *.yml) in the
 manifests folder. File and folder are read again when they change; a mistake
 there is shown by "netioctl status" and leaves the last good version in force.`,
 		Example: `  netio-agent forward &
@@ -55,21 +61,32 @@ there is shown by "netioctl status" and leaves the last good version in force.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !isStandalone {
-				return errors.New("say --standalone: this version serves a single host (see netio-agent --help)")
-			}
 			if err := log.use(cmd.ErrOrStderr()); err != nil {
 				return err
 			}
+			if isStandalone {
+				o.Source = standalone.Source{ManifestDir: manifests}
+			} else {
+				source, err := kubernetes.source()
+				if err != nil {
+					return err
+				}
+				o.Source = source
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			return standalone.Run(ctx, o)
+			return node.Run(ctx, o)
 		},
 	}
 	f := root.Flags()
 	f.BoolVar(&isStandalone, "standalone", false, "serve this host alone, without Kubernetes")
 	f.StringVar(&o.ConfigFile, "config", defaultConfig, "configuration `FILE` (YAML)")
-	f.StringVar(&o.ManifestDir, "manifests", defaultManifests, "`FOLDER` with NetIOPolicy objects (YAML files)")
+	f.StringVar(&manifests, "manifests", defaultManifests, "`FOLDER` with NetIOPolicy objects (YAML files)")
+	kubernetes.add(f)
+	for _, name := range []string{"kubeconfig", "node"} {
+		root.MarkFlagsMutuallyExclusive("standalone", name)
+		root.MarkFlagsMutuallyExclusive("manifests", name)
+	}
 	log.add(root)
 	root.AddCommand(versionCommand(version), cleanupCommand())
 	root.AddCommand(others...)
@@ -90,7 +107,7 @@ func versionCommand(version string) *cobra.Command {
 }
 
 func cleanupCommand() *cobra.Command {
-	var o standalone.CleanupOptions
+	o := node.CleanupOptions{Files: []string{standalone.KeptFile}}
 	cmd := &cobra.Command{
 		Use:   "cleanup [--config FILE]",
 		Short: "Remove from the host what the agent has made there",
@@ -102,7 +119,7 @@ Agent and forwarder must have been stopped, and no container may be attached.
 Forwarding stays turned on, since other programs may have come to rely on it;
 --restore-sysctls puts it back as it was before the agent first ran.`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return standalone.Cleanup(o) },
+		RunE: func(*cobra.Command, []string) error { return node.Cleanup(o) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.ConfigFile, "config", defaultConfig, "the agent's configuration `FILE`")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package config reads the standalone agent's configuration file.
+// Package config reads the agent's configuration file.
 //
 //	file ──Parse──> tree with line numbers ──decode──> Config ──validate──> Config in force
 //	                                          │                   │
@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -131,18 +132,18 @@ func (m Mistakes) Error() string {
 
 // Load reads the file. The error is Mistakes where the content is at fault.
 func Load(path string) (*Config, error) {
-	data, err := Read(path)
+	data, err := Read(path, Example)
 	if err != nil {
 		return nil, err
 	}
 	return Parse(path, data)
 }
 
-// Read returns the file's content; its error says how to begin.
-func Read(path string) ([]byte, error) {
+// Read returns the file's content; its error says how to begin, with the example.
+func Read(path, example string) ([]byte, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read config: %w; write one, for example:\n%s", err, Example)
+		return nil, fmt.Errorf("read config: %w; write one, for example:\n%s", err, example)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read config: %w", err)
@@ -162,6 +163,37 @@ func Parse(file string, data []byte) (*Config, error) {
 	}
 	return c, nil
 }
+
+// ParseNode reads the configuration of a node of a cluster. It has no prefixes of
+// pods, nor a router's addresses, which come from the cluster: see WithPodCIDRs.
+func ParseNode(file string, data []byte) (*Config, error) {
+	d := &decoder{file: file, cluster: true}
+	c := d.decode(data)
+	if len(d.mistakes) == 0 {
+		d.validate(c)
+	}
+	if len(d.mistakes) > 0 {
+		return nil, d.sorted()
+	}
+	return c, nil
+}
+
+// WithPodCIDRs is c with prefixes that pods get addresses from, and their first
+// addresses for the router; source names where they are from, in errors.
+func (c *Config) WithPodCIDRs(source string, prefixes []netip.Prefix) (*Config, error) {
+	with := *c
+	with.PodCIDRs, with.RouterAddresses = slices.Clone(prefixes), nil
+	d := &decoder{file: source}
+	d.validatePods(&with)
+	if len(d.mistakes) > 0 {
+		return nil, d.mistakes
+	}
+	return &with, nil
+}
+
+// NodeExample is a configuration of a node of a cluster.
+const NodeExample = `installCNI: {}
+`
 
 // Example is a small configuration that works on most machines.
 const Example = `podCIDRs:

@@ -269,3 +269,31 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestParseNode is about the configuration of a node of a cluster.
+func TestParseNode(t *testing.T) {
+	for _, text := range []string{"", "# nothing\n", NodeExample} {
+		c, err := ParseNode("agent.yaml", []byte(text))
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		if c.Socket != "/run/netio/agent.sock" || len(c.PodCIDRs) > 0 {
+			t.Errorf("%q: %+v", text, c)
+		}
+		with, err := c.WithPodCIDRs("node n1", prefixes("fd00:10:244:1::/64", "10.244.1.0/24"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(addrs("10.244.1.1", "fd00:10:244:1::1"), with.RouterAddresses, compare); diff != "" || len(c.PodCIDRs) > 0 {
+			t.Errorf("%s; before %+v", diff, c)
+		}
+		if _, err := c.WithPodCIDRs("node n1", prefixes("127.0.0.0/24")); err == nil || !strings.Contains(err.Error(), "node n1: podCIDRs[0]: 127.0.0.0/24 is loopback") {
+			t.Errorf("loopback: %v", err)
+		}
+	}
+	for _, field := range []string{"podCIDRs: [10.244.0.0/24]", "routerAddresses: [10.244.0.1]"} {
+		if _, err := ParseNode("agent.yaml", []byte("mtu: 1400\n"+field)); err == nil || !strings.Contains(err.Error(), "agent.yaml:2: ") || !strings.Contains(err.Error(), "comes from the cluster") {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}

@@ -21,6 +21,7 @@ import (
 // mistakes, so that one reading shows all of them.
 type decoder struct {
 	file     string
+	cluster  bool // the prefixes of pods come from a cluster
 	mistakes Mistakes
 	// lines has the line of each field that the file gives, by path.
 	lines map[string]int
@@ -54,6 +55,9 @@ func (d *decoder) decode(data []byte) *Config {
 	dec := yaml.NewDecoder(strings.NewReader(string(data)))
 	var doc, more yaml.Node
 	switch err := dec.Decode(&doc); {
+	case errors.Is(err, io.EOF) && d.cluster:
+		c.setDefaults()
+		return c
 	case errors.Is(err, io.EOF):
 		d.add("", "the file is empty; podCIDRs is needed, for example:\n%s", Example)
 		return c

@@ -17,14 +17,26 @@ const maxSocketPath = 107 - len(".new")
 // validate checks what no field alone can tell, and fills in the router
 // addresses.
 func (d *decoder) validate(c *Config) {
-	d.validateCIDRs(c)
-	if len(d.mistakes) == 0 {
-		d.validateRouters(c)
+	if d.cluster {
+		for _, field := range []string{"podCIDRs", "routerAddresses"} {
+			if _, ok := d.lines[field]; ok {
+				d.add(field, "comes from the cluster, from the node's spec.podCIDRs; remove it here, or say --standalone")
+			}
+		}
+	} else {
+		d.validatePods(c)
 	}
 	d.validateNames(c)
 	d.validatePaths(c)
 	if m := c.Connections; m.Max != 0 && m.MaxPerPort > m.Max {
 		d.add("connections.maxPerPort", "%d is more than connections.max, %d; lower it", m.MaxPerPort, m.Max)
+	}
+}
+
+func (d *decoder) validatePods(c *Config) {
+	d.validateCIDRs(c)
+	if len(d.mistakes) == 0 {
+		d.validateRouters(c)
 	}
 }
 

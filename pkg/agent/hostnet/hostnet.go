@@ -12,6 +12,9 @@
 //	                 │
 //	            forwarder ── knets of the pods
 //
+// In a cluster, routes lead to the pods of the nodes that are neighbours, each by
+// its node's address.
+//
 // The router addresses are the pods' gateway. They belong to the host's stack,
 // which answers ping of them; the forwarder uses them as the source of its ICMP
 // errors, for which the host accepts its own addresses as a source on this
@@ -43,6 +46,8 @@ var (
 	ErrForeign = errors.New("in the way")
 	// ErrNoIPv6: the kernel was started without IPv6.
 	ErrNoIPv6 = errors.New("IPv6 is turned off")
+	// ErrNotNeighbour: there is no direct way to another host.
+	ErrNotNeighbour = errors.New("not a neighbour")
 	// ErrNoNftables: the kernel cannot masquerade.
 	ErrNoNftables = errors.New("nftables is not available")
 )
@@ -54,6 +59,11 @@ type Config struct {
 	MTU    int
 	// Routers has at most one address of each family.
 	Routers []netip.Addr
+	// Sources has at most one address of each family, of the host's own, that it
+	// speaks to pods from; a family without one has the router's.
+	Sources []netip.Addr
+	// Peers are other hosts with pods.
+	Peers []Peer
 	// Pods are the prefixes that lead to the knet.
 	Pods []netip.Prefix
 	// Masquerade gives what pods send to the world the host's address, except
@@ -62,10 +72,29 @@ type Config struct {
 	Except     []netip.Prefix
 }
 
-func (c *Config) router(six bool) (netip.Addr, bool) {
-	for _, r := range c.Routers {
-		if r.Is6() == six {
-			return r, true
+// Peer is another host, and the prefixes of its pods.
+type Peer struct {
+	Name string
+	// Addresses of the host; the first one of a prefix's family leads to its pods.
+	Addresses []netip.Addr
+	Pods      []netip.Prefix
+}
+
+func (c *Config) router(six bool) (netip.Addr, bool) { return ofFamily(c.Routers, six) }
+
+// source is the address that the host speaks to pods from.
+func (c *Config) source(six bool) (netip.Addr, bool) {
+	if a, ok := ofFamily(c.Sources, six); ok {
+		return a, true
+	}
+	return c.router(six)
+}
+
+// ofFamily is the first address of a family.
+func ofFamily(addresses []netip.Addr, six bool) (netip.Addr, bool) {
+	for _, a := range addresses {
+		if a.Is6() == six {
+			return a, true
 		}
 	}
 	return netip.Addr{}, false
@@ -92,7 +121,7 @@ type Host struct {
 // the error has a line for each part that it could not.
 func (h *Host) Reconcile(c Config) error {
 	return h.with(func(s *session) error {
-		return errors.Join(s.reconcileLink(c), s.reconcileSysctls(c), s.reconcileNAT(c))
+		return errors.Join(s.reconcileLink(c), s.reconcilePeers(c), s.reconcileSysctls(c), s.reconcileNAT(c))
 	})
 }
 
@@ -101,8 +130,8 @@ func (h *Host) Reconcile(c Config) error {
 // already is no error.
 func (h *Host) Remove(c Config) error {
 	return h.with(func(s *session) error {
-		c.Masquerade = false
-		return errors.Join(s.removeLink(c), s.reconcileNAT(c))
+		c.Masquerade, c.Peers = false, nil
+		return errors.Join(s.removeLink(c), s.reconcilePeers(c), s.reconcileNAT(c))
 	})
 }
 

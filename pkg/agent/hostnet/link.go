@@ -114,7 +114,7 @@ func (s *session) reconcileRoutes(link netlink.Link, c Config) error {
 		if p.Addr().Is4() {
 			r.Scope = netlink.SCOPE_LINK
 		}
-		if src, ok := c.router(p.Addr().Is6()); ok {
+		if src, ok := c.source(p.Addr().Is6()); ok {
 			r.Src = src.AsSlice()
 		}
 		missing[p] = r

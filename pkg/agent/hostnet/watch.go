@@ -20,6 +20,9 @@ import (
 // nftablesGroup is NFNLGRP_NFTABLES of linux/netfilter/nfnetlink.h.
 const nftablesGroup = 7
 
+// rtmProtocol is the place of rtm_protocol in struct rtmsg (rtnetlink(7)).
+const rtmProtocol = 5
+
 // subscriptions are the multicast groups that tell of changes.
 var subscriptions = []struct {
 	protocol int
@@ -83,12 +86,16 @@ func (h *Host) listen(ctx context.Context, protocol int, groups []uint, changed 
 }
 
 // concerns tells whether a message may be of something that a pass compares.
-// Routes of other interfaces are not: a router's tables change all the time.
+// Routes of others by other interfaces are not: a router's tables change all the
+// time.
 func (h *Host) concerns(m syscall.NetlinkMessage) bool {
 	if m.Header.Type != unix.RTM_NEWROUTE && m.Header.Type != unix.RTM_DELROUTE {
 		return m.Header.Type != unix.NLMSG_DONE
 	}
 	if len(m.Data) < unix.SizeofRtMsg {
+		return true
+	}
+	if m.Data[rtmProtocol] == byte(routeProtocol) {
 		return true
 	}
 	attrs, err := nl.ParseRouteAttr(m.Data[unix.SizeofRtMsg:])

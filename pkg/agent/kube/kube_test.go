@@ -6,48 +6,18 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/desired"
+	"netio.dev/netio/pkg/agent/kubetest"
 )
-
-// binaries are the test cluster's.
-const binaries = "../../../build/cluster/bin"
-
-// apiserver starts a real one, which has these CRDs.
-func apiserver(t *testing.T, crds ...string) *rest.Config {
-	t.Helper()
-	if _, err := os.Stat(filepath.Join(binaries, "kube-apiserver")); err != nil {
-		t.Skipf("needs an apiserver, which `make cluster-up NODES=1` builds: %v", err)
-	}
-	env := &envtest.Environment{
-		BinaryAssetsDirectory: binaries,
-		CRDDirectoryPaths:     crds,
-		ErrorIfCRDPathMissing: true,
-	}
-	config, err := env.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := env.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return config
-}
 
 // bed is a cluster and who follows it.
 type bed struct {
@@ -58,22 +28,13 @@ type bed struct {
 }
 
 func newBed(t *testing.T) *bed {
-	config := apiserver(t, "../../../config/crd")
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c, err := client.New(config, client.Options{Scheme: scheme})
-	if err != nil {
-		t.Fatal(err)
-	}
+	config := kubetest.APIServer(t)
+	kubetest.InstallCRDs(t, config)
 	w, err := New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bed{T: t, Client: c, watcher: w, views: make(chan *View, 1)}
+	b := &bed{T: t, Client: kubetest.Client(t, config), watcher: w, views: make(chan *View, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
@@ -202,7 +163,7 @@ func TestWatcher(t *testing.T) {
 
 // TestNoCRDs: an agent in a cluster without NetIO's objects says so.
 func TestNoCRDs(t *testing.T) {
-	config := apiserver(t)
+	config := kubetest.APIServer(t)
 	w, err := New(config)
 	if err != nil {
 		t.Fatal(err)

@@ -5,49 +5,31 @@ package cluster
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 
-	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"netio.dev/netio/pkg/agent/config"
 	"netio.dev/netio/test/kind/artifact"
 	"netio.dev/netio/test/kind/state"
 	"netio.dev/netio/test/kind/topology"
 )
 
-func TestAgentConfigIsValid(t *testing.T) {
-	nodes, err := topology.Nodes(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pods := []netip.Prefix{netip.MustParsePrefix("10.244.2.0/24"), netip.MustParsePrefix("fd00:10:244:2::/64")}
-	c, err := config.Parse("agent.yaml", []byte(agentConfig(nodes[0], pods)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.Node != "n1" || len(c.PodCIDRs) != 2 || len(c.MasqueradeExcept) != 4 || c.InstallCNI == nil {
-		t.Errorf("%+v", c)
-	}
-}
-
 func TestDNSManifest(t *testing.T) {
-	objects, err := corednsObjects()
+	objects, err := manifest(coredns())
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := fake.NewClientset()
 	image := ""
 	for _, o := range objects {
-		if err := create(t.Context(), client, o); err != nil {
-			t.Error(err)
-		}
-		if d, ok := o.(*appsv1.Deployment); ok {
-			image = d.Spec.Template.Spec.Containers[0].Image
+		if o.GetKind() == "Deployment" {
+			list, _, err := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
+			if err != nil || len(list) != 1 {
+				t.Fatalf("containers %v, %v", list, err)
+			}
+			image = list[0].(map[string]any)["image"].(string)
 		}
 	}
 	if image != artifact.CoreDNSImage {

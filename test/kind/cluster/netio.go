@@ -4,26 +4,44 @@ package cluster
 
 import (
 	"context"
+	_ "embed"
+	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
+	"os"
+	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
 
-	"netio.dev/netio/pkg/agent/atomicfile"
 	"netio.dev/netio/test/internal/netlab"
-	"netio.dev/netio/test/kind/node"
 	"netio.dev/netio/test/kind/topology"
 )
 
-// tellPrefixes does what an agent does that watches the cluster: it tells each
-// node its prefixes of pods, and how to reach those of the others.
-//
-//	        node n1                               node n2
-//	pods ── forwarder ── netio0 ── eth0 ──fabric── eth0 ── netio0 ── forwarder ── pods
-//	                      10.244.1.0/24 via 10.89.0.12: a route of n1's
-func (u *up) tellPrefixes(ctx context.Context) error {
+//go:embed manifests/netio.yaml
+var netioManifest []byte
+
+// bringNetIO gives the cluster NetIO's objects, and waits until each node has its
+// prefixes. The agents, which run already, do the rest, but for the machine itself,
+// which is no node and is to reach pods too.
+func (u *up) bringNetIO(ctx context.Context) error {
+	for _, glob := range []string{"config/crd/*.yaml", "config/rbac/*.yaml"} {
+		files, err := filepath.Glob(filepath.Join(u.source, glob))
+		if err != nil || len(files) == 0 {
+			return errors.Join(fmt.Errorf("no %s in %s", glob, u.source), err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return fmt.Errorf("read NetIO's objects: %w", err)
+			}
+			if err := u.create(ctx, file, text); err != nil {
+				return err
+			}
+		}
+	}
+	if err := u.create(ctx, "NetIO's manifest", netioManifest); err != nil {
+		return err
+	}
 	prefixes := map[string][]netip.Prefix{}
 	for _, n := range u.Nodes {
 		object, err := u.awaitNode(ctx, n.Name, func(n *corev1.Node) bool { return len(n.Spec.PodCIDRs) == len(topology.PodCIDRs) })
@@ -43,72 +61,21 @@ func (u *up) tellPrefixes(ctx context.Context) error {
 		return err
 	}
 	defer fabric.Close()
-	if err := u.addRoutes(fabric, "", "fabric", prefixes); err != nil {
-		return err
-	}
-	for _, n := range u.Nodes {
-		if err := u.joinNode(n, prefixes); err != nil {
-			return err
-		}
-	}
-	return nil
+	return u.addRoutes(fabric, prefixes)
 }
 
-func (u *up) joinNode(n topology.Node, prefixes map[string][]netip.Prefix) error {
-	network, err := u.NodeNetwork(n.Name)
-	if err != nil {
-		return err
-	}
-	defer network.Close()
-	if err := u.addRoutes(network, n.Name, "eth0", prefixes); err != nil {
-		return err
-	}
-	path, err := u.NodePath(n.Name, node.AgentConfig)
-	if err != nil {
-		return err
-	}
-	if err := atomicfile.Write(path, []byte(agentConfig(n, prefixes[n.Name])), 0o644); err != nil {
-		return fmt.Errorf("configure NetIO on %s: %w", n.Name, err)
-	}
-	return nil
-}
-
-// addRoutes to the pods of all nodes but self.
-func (u *up) addRoutes(from *netlab.Namespace, self, ifname string, prefixes map[string][]netip.Prefix) error {
+// addRoutes to the pods of all nodes.
+func (u *up) addRoutes(fabric *netlab.Namespace, prefixes map[string][]netip.Prefix) error {
 	for _, n := range u.Nodes {
-		if n.Name == self {
-			continue
-		}
 		for _, p := range prefixes[n.Name] {
 			gateway := n.Addrs[0]
 			if p.Addr().Is6() {
 				gateway = n.Addrs[1]
 			}
-			if err := from.Route(p, gateway, ifname); err != nil {
+			if err := fabric.Route(p, gateway, "fabric"); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// agentConfig is docs/standalone.md's.
-func agentConfig(n topology.Node, pods []netip.Prefix) string {
-	inside := slices.Concat(topology.PodCIDRs, topology.NodeCIDRs)
-	return fmt.Sprintf(`# Written by netio-cluster.
-node: %s
-podCIDRs: [%s]
-# Pods are known by their own addresses everywhere in the cluster.
-masqueradeExcept: [%s]
-coolDown: 1s
-installCNI: {}
-`, n.Name, list(pods), list(inside))
-}
-
-func list(prefixes []netip.Prefix) string {
-	words := make([]string, len(prefixes))
-	for i, p := range prefixes {
-		words[i] = `"` + p.String() + `"`
-	}
-	return strings.Join(words, ", ")
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 
 	"netio.dev/netio/test/kind/artifact"
 	"netio.dev/netio/test/kind/node"
@@ -39,10 +40,11 @@ type Options struct {
 // up is a start under way.
 type up struct {
 	*Cluster
-	netio  string
-	out    io.Writer
-	began  time.Time
-	client *kubernetes.Clientset
+	source, netio string
+	out           io.Writer
+	began         time.Time
+	client        *kubernetes.Clientset
+	config        *rest.Config
 }
 
 // Up builds what is not built and brings a cluster up. If that fails, or ctx ends,
@@ -63,7 +65,7 @@ func Up(ctx context.Context, o Options) error {
 	if err := clearAway(ctx, o.Dir); err != nil {
 		return err
 	}
-	u := &up{Cluster: &Cluster{Dir: o.Dir, Nodes: nodes}, netio: o.NetIO, out: o.Out, began: time.Now()}
+	u := &up{Cluster: &Cluster{Dir: o.Dir, Nodes: nodes}, source: o.Source, netio: o.NetIO, out: o.Out, began: time.Now()}
 	b := artifact.Builder{Dir: o.Dir, Source: o.Source, Say: u.say}
 	if err := b.Build(ctx); err != nil {
 		return err
@@ -113,7 +115,7 @@ func (u *up) start(ctx context.Context) error {
 		text, _ := os.ReadFile(filepath.Join(u.Dir.Log(), "supervisor.log"))
 		cancel(fmt.Errorf("the nodes ended: %w\n%s", err, text))
 	}()
-	if u.client, _, err = u.Client(); err != nil {
+	if u.client, u.config, err = u.Client(); err != nil {
 		return err
 	}
 	for _, s := range []struct {
@@ -121,7 +123,7 @@ func (u *up) start(ctx context.Context) error {
 		do   func(context.Context) error
 	}{
 		{"API server answers", u.awaitAPIServer},
-		{"nodes have registered", u.tellPrefixes},
+		{"nodes have registered", u.bringNetIO},
 		{"nodes are ready", u.awaitReady},
 		{"DNS answers", u.bringDNS},
 	} {

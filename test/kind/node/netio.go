@@ -2,15 +2,14 @@
 
 package node
 
-import "path/filepath"
+import (
+	"path/filepath"
 
-// NetIO serves each node as a host of its own (docs/standalone.md): what the
-// cluster tells a node, its prefixes, is brought by package cluster.
+	"netio.dev/netio/test/kind/pki"
+)
 
-// AgentConfig is the agent's configuration, on the node. At the sockets agent and
-// forwarder can be asked.
+// The sockets at which agent and forwarder can be asked, on the node.
 const (
-	AgentConfig     = "/etc/netio/agent.yaml"
 	AgentSocket     = "/run/netio/agent.sock"
 	ForwarderSocket = "/run/netio/forwarder.sock"
 )
@@ -20,6 +19,10 @@ func (m *machine) netio() []service {
 	return []service{{"netio-forwarder", filepath.Join(netioDir, "netio-agent"), []string{"forward", "--device", "soft"}}}
 }
 
+// agent waits for the API server, and for NetIO's objects, by itself.
 func (m *machine) agent() service {
-	return service{"netio-agent", filepath.Join(netioDir, "netio-agent"), []string{"--standalone", "--config", AgentConfig}}
+	return service{"netio-agent", filepath.Join(netioDir, "netio-agent"), []string{
+		"--config", filepath.Join(configDir, "agent.yaml"),
+		"--kubeconfig", filepath.Join(pkiDir, pki.AgentConfig),
+		"--node", m.Name}}
 }

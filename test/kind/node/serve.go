@@ -43,15 +43,10 @@ func (m *machine) serve() error {
 	if err := m.importImages(); err != nil {
 		return err
 	}
-	for _, s := range m.kubernetes() {
+	for _, s := range append(m.kubernetes(), m.agent()) {
 		if err := m.keep(s); err != nil {
 			return err
 		}
-	}
-	// Package cluster brings it, when the node has its prefixes.
-	awaitFile(AgentConfig)
-	if err := m.keep(m.agent()); err != nil {
-		return err
 	}
 	select {}
 }

@@ -68,13 +68,3 @@ func awaitSocket(path string, patience time.Duration) error {
 		}
 	}
 }
-
-// awaitFile waits, as long as it takes, until a file is there.
-func awaitFile(path string) {
-	for {
-		if _, err := os.Stat(path); err == nil {
-			return
-		}
-		time.Sleep(poll)
-	}
-}

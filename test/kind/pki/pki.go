@@ -5,7 +5,7 @@
 //
 //	ca ──┬─ apiserver (server)            front-proxy-ca ── front-proxy-client
 //	     ├─ apiserver-kubelet-client      sa: key of service-account tokens
-//	     ├─ admin, controller-manager, scheduler, proxy: kubeconfigs
+//	     ├─ admin, controller-manager, scheduler, proxy, netio-agent: kubeconfigs
 //	     └─ per node: kubelet (client, kubeconfig), kubelet-serving
 package pki
 
@@ -23,6 +23,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
@@ -34,8 +35,11 @@ import (
 // life of the certificates: longer than anybody lets a test cluster run.
 const life = 365 * 24 * time.Hour
 
-// AdminConfig is the file name of the administrator's kubeconfig.
-const AdminConfig = "admin.conf"
+// File names of kubeconfigs: the administrator's, and that of NetIO's agents.
+const (
+	AdminConfig = "admin.conf"
+	AgentConfig = "netio-agent.conf"
+)
 
 // Write makes everything for the nodes, in dir.
 func Write(dir string, nodes []topology.Node) error {
@@ -59,6 +63,7 @@ func Write(dir string, nodes []topology.Node) error {
 		{"controller-manager", "system:kube-controller-manager", ""},
 		{"scheduler", "system:kube-scheduler", ""},
 		{"proxy", "system:kube-proxy", ""},
+		{strings.TrimSuffix(AgentConfig, ".conf"), "netio-agent", ""},
 	} {
 		w.kubeconfig(user.file, ca, user.name, user.group)
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package standalone
+package node
 
 import (
 	"errors"
@@ -26,8 +26,10 @@ type CleanupOptions struct {
 	ConfigFile string
 	// Force removes it though pods are attached or the forwarder runs.
 	Force bool
-	// State also removes leases and attachments.
+	// State also removes leases and attachments, and Files in stateDir, which are
+	// the source's.
 	State bool
+	Files []string
 	// Sysctls also puts forwarding and the like back as they were.
 	Sysctls bool
 	// HostNetNS is as in Options.
@@ -38,7 +40,15 @@ type CleanupOptions struct {
 // routes, the nftables table, and the CNI plugin and network if the agent has
 // installed them. The agent must not run. What is gone already is no error.
 func Cleanup(o CleanupOptions) error {
-	c, err := config.Load(o.ConfigFile)
+	data, err := config.Read(o.ConfigFile, config.Example)
+	if err != nil {
+		return err
+	}
+	// Whichever the agent was, with prefixes or without.
+	c, err := config.ParseNode(o.ConfigFile, data)
+	if err != nil {
+		c, err = config.Parse(o.ConfigFile, data)
+	}
 	if err != nil {
 		return err
 	}
@@ -61,7 +71,7 @@ func Cleanup(o CleanupOptions) error {
 		errs = append(errs, host.RestoreSysctls())
 	}
 	if o.State {
-		errs = append(errs, removeState(c))
+		errs = append(errs, o.removeState(c))
 	}
 	return errors.Join(errs...)
 }
@@ -89,12 +99,12 @@ func inUse(c *config.Config) error {
 
 // removeState removes the agent's own files, and the folder if it is empty
 // then.
-func removeState(c *config.Config) error {
+func (o *CleanupOptions) removeState(c *config.Config) error {
 	errs := []error{
 		os.RemoveAll(filepath.Join(c.StateDir, attachmentsDir)),
 		os.RemoveAll(pending.Dir(c.StateDir)),
 	}
-	for _, name := range []string{leasesFile, keptFile, sysctlFile} {
+	for _, name := range append([]string{leasesFile, sysctlFile}, o.Files...) {
 		errs = append(errs, atomicfile.Remove(filepath.Join(c.StateDir, name)))
 	}
 	// Not empty is no error: there are files that are not ours.

@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package standalone
+package node
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 
-	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/attach"
 	"netio.dev/netio/pkg/agent/cniconf"
 	"netio.dev/netio/pkg/agent/config"
@@ -23,61 +19,7 @@ import (
 	"netio.dev/netio/pkg/agent/forwarder"
 	"netio.dev/netio/pkg/agent/problem"
 	"netio.dev/netio/pkg/cni/pending"
-	"netio.dev/netio/pkg/policy/manifest"
 )
-
-// watchManifests reads the policies and follows their changes. The channel
-// gives the first ones.
-func (a *agent) watchManifests(ctx context.Context, workers *sync.WaitGroup) <-chan manifest.Set {
-	first := make(chan manifest.Set, 1)
-	told := false
-	notify := func(set manifest.Set, wrong []manifest.Problem) {
-		a.problems.Replace("manifests", manifestProblems(wrong)...)
-		a.policies.Store(int64(len(set.Policies)))
-		a.policyLog.Want(asksForLog(set))
-		if !told {
-			told = true
-			first <- set
-			return
-		}
-		slog.Info("policies changed", "policies", len(set.Policies))
-		err := a.keeper.Change(func(s desired.State) desired.State {
-			s.Policies = set.Policies
-			return s
-		})
-		a.refused("policies", err)
-	}
-	workers.Go(func() {
-		err := manifest.Watch(ctx, a.ManifestDir, notify, manifest.KeepIn(statePath(a.current(), keptFile)))
-		if ctx.Err() == nil {
-			a.problems.Report("manifests", fmt.Errorf("changes are not followed any more: %w; restart the agent", err))
-		}
-	})
-	return first
-}
-
-// asksForLog tells whether any rule does.
-func asksForLog(set manifest.Set) bool {
-	return slices.ContainsFunc(set.Policies, func(p *v1alpha1.NetIOPolicy) bool {
-		return slices.ContainsFunc(p.Spec.Ingress, func(r v1alpha1.IngressRule) bool { return r.Log }) ||
-			slices.ContainsFunc(p.Spec.Egress, func(r v1alpha1.EgressRule) bool { return r.Log })
-	})
-}
-
-func manifestProblems(wrong []manifest.Problem) []problem.Problem {
-	var out []problem.Problem
-	for _, p := range wrong {
-		source := p.File
-		for _, place := range []int{p.Line, p.Column} {
-			if place > 0 {
-				source += fmt.Sprint(":", place)
-			}
-		}
-		message := strings.TrimPrefix(p.Error(), source+": ")
-		out = append(out, problem.Problem{Source: source, Message: message})
-	}
-	return out
-}
 
 // refused reports a change that the forwarder did not take. While it is away
 // that is not the change's fault.
@@ -98,7 +40,7 @@ func (a *agent) watchConfig(ctx context.Context, data []byte) {
 			a.problems.Replace("config", problem.Problem{Source: a.ConfigFile, Message: fmt.Sprintf("%v; the last good configuration stays in force", err)})
 			return
 		}
-		a.reconfigure(data)
+		a.reconfigure(ctx, data)
 	})
 	if err != nil {
 		a.problems.Replace("config", problem.Problem{Source: a.ConfigFile, Message: fmt.Sprintf("changes are not followed: %v; restart the agent after a change", err)})
@@ -107,11 +49,15 @@ func (a *agent) watchConfig(ctx context.Context, data []byte) {
 
 // reconfigure takes a new configuration into force as far as that can be done
 // while pods run.
-func (a *agent) reconfigure(data []byte) {
-	next, err := config.Parse(a.ConfigFile, data)
+func (a *agent) reconfigure(ctx context.Context, data []byte) {
+	next, err := a.Source.Configure(ctx, a.ConfigFile, data, &a.problems)
 	var mistakes config.Mistakes
 	if errors.As(err, &mistakes) {
 		a.problems.Replace("config", configProblems(mistakes, "; the last good configuration stays in force")...)
+		return
+	}
+	if err != nil {
+		a.problems.Report("config", err)
 		return
 	}
 	was := a.current()
@@ -212,8 +158,4 @@ func lines(source string, err error) []problem.Problem {
 		out = append(out, problem.Problem{Source: source, Message: line})
 	}
 	return out
-}
-
-func statePath(c *config.Config, name string) string {
-	return filepath.Join(c.StateDir, name)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package standalone
+package node
 
 import (
 	"context"
@@ -9,20 +9,21 @@ import (
 	"reflect"
 	"slices"
 
+	"netio.dev/netio/pkg/agent/attach"
 	"netio.dev/netio/pkg/agent/desired"
 	"netio.dev/netio/pkg/agent/forwarder"
 	"netio.dev/netio/pkg/agent/hostnet"
-	"netio.dev/netio/pkg/policy/manifest"
 )
 
 // initialState is what the forwarder is to have when the agent starts.
-func (a *agent) initialState(set manifest.Set) desired.State {
+func (a *agent) initialState(f Facts) desired.State {
 	c := a.current()
 	s := desired.State{
-		Policies: set.Policies,
+		Policies: f.Policies,
+		Cluster:  f.Cluster,
 		Node: desired.Node{
 			HostInterface: c.HostInterface, HostMTU: a.hostMTU, Routers: c.RouterAddresses, PodCIDRs: c.PodCIDRs,
-			HostAddresses: a.hostAddresses(), Connections: c.Connections,
+			PodNetworks: f.networks(), HostAddresses: a.hostAddresses(), Connections: c.Connections,
 		},
 	}
 	a.mu.Lock()
@@ -53,9 +54,20 @@ func (a *agent) hostAddresses() []netip.Addr {
 // hostConfig is what the host's network is to be now.
 func (a *agent) hostConfig() hostnet.Config {
 	c := a.current()
+	a.mu.Lock()
+	f := a.facts
+	a.mu.Unlock()
 	h := hostnet.Config{
-		IfName: c.HostInterface, MTU: a.hostMTU, Routers: c.RouterAddresses, Pods: slices.Clone(c.PodCIDRs),
-		Masquerade: c.Masquerade, Except: c.MasqueradeExcept,
+		IfName: c.HostInterface, MTU: a.hostMTU, Routers: c.RouterAddresses, Sources: f.Addresses, Pods: slices.Clone(c.PodCIDRs),
+		Masquerade: c.Masquerade, Except: slices.Clone(c.MasqueradeExcept),
+	}
+	for _, p := range f.Peers {
+		h.Peers = append(h.Peers, hostnet.Peer{Name: p.Name, Addresses: p.Addresses, Pods: p.PodCIDRs})
+		// Within the cluster pods are known by their own addresses.
+		h.Except = append(h.Except, p.PodCIDRs...)
+		for _, ip := range p.Addresses {
+			h.Except = append(h.Except, netip.PrefixFrom(ip, ip.BitLen()))
+		}
 	}
 	// Pods that run keep the addresses which they got from earlier podCIDRs.
 	for _, p := range a.manager.List() {
@@ -90,10 +102,11 @@ func routerOf(routers []netip.Addr, ip netip.Addr) (netip.Addr, bool) {
 	return routers[i], true
 }
 
-// hostReady waits until the host's network is as it should be: a pod whose
-// packets the host would lose is not made. It gives up as an Add does over a
+// podReady waits until the pod can be added, and completes the request: the host's
+// network is as it should be, for a pod whose packets the host would lose is not
+// made, and the source knows the pod. It gives up as an Add does over a
 // forwarder that is away, with the reason.
-func (a *agent) hostReady(ctx context.Context) error {
+func (a *agent) podReady(ctx context.Context, r *attach.Request) error {
 	ctx, cancel := context.WithTimeout(ctx, forwarder.Patience)
 	defer cancel()
 	for {
@@ -101,7 +114,7 @@ func (a *agent) hostReady(ctx context.Context) error {
 		err, pass := a.hostErr, a.hostPass
 		a.mu.Unlock()
 		if err == nil {
-			return nil
+			return a.Source.Identify(ctx, r)
 		}
 		select {
 		case <-pass:

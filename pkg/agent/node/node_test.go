@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package standalone
+package node_test
 
 import (
 	"context"
@@ -23,7 +23,9 @@ import (
 	agentv1 "netio.dev/netio/pkg/agent/api/v1"
 	"netio.dev/netio/pkg/agent/forwardertest"
 	"netio.dev/netio/pkg/agent/netnstest"
+	"netio.dev/netio/pkg/agent/node"
 	"netio.dev/netio/pkg/agent/socket"
+	"netio.dev/netio/pkg/agent/standalone"
 	"netio.dev/netio/pkg/cni/pending"
 )
 
@@ -31,21 +33,23 @@ import (
 // that comes and goes.
 type bed struct {
 	*testing.T
-	Options
-	dir  string
-	fake *forwardertest.Fake
-	conn *grpc.ClientConn
-	stop func()
+	node.Options
+	source *standalone.Source
+	dir    string
+	fake   *forwardertest.Fake
+	conn   *grpc.ClientConn
+	stop   func()
 }
 
 func newBed(t *testing.T) *bed {
 	dir := t.TempDir()
-	b := &bed{T: t, dir: dir, stop: func() {}, Options: Options{
-		ConfigFile: filepath.Join(dir, "agent.yaml"), ManifestDir: filepath.Join(dir, "manifests"), Version: "test",
+	b := &bed{T: t, dir: dir, source: &standalone.Source{ManifestDir: filepath.Join(dir, "manifests")}, stop: func() {}, Options: node.Options{
+		ConfigFile: filepath.Join(dir, "agent.yaml"), Version: "test",
 		HostNetNS: netnstest.New(t), Plugin: filepath.Join(dir, "netio-cni"),
 	}}
+	b.Source = b.source
 	b.config("masquerade: true")
-	if err := errors.Join(os.Mkdir(b.ManifestDir, 0o700), os.WriteFile(b.Plugin, []byte("binary"), 0o755)); err != nil {
+	if err := errors.Join(os.Mkdir(b.source.ManifestDir, 0o700), os.WriteFile(b.Plugin, []byte("binary"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	b.fake = forwardertest.Start(t, filepath.Join(dir, "f.sock"), b.HostNetNS, true)
@@ -88,7 +92,7 @@ func (b *bed) start() {
 	b.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, b.Options) }()
+	go func() { done <- node.Run(ctx, b.Options) }()
 	stopped := false
 	b.stop = func() {
 		b.Helper()
@@ -206,7 +210,7 @@ spec:
 
 func TestAgent(t *testing.T) {
 	b := newBed(t)
-	b.write(filepath.Join(b.ManifestDir, "web.yaml"), webPolicy)
+	b.write(filepath.Join(b.source.ManifestDir, "web.yaml"), webPolicy)
 	b.start()
 	ctx := context.Background()
 	resp, ns := b.add("web", map[string]string{"app": "web"})
@@ -262,7 +266,7 @@ func TestManifestsChange(t *testing.T) {
 	b := newBed(t)
 	b.start()
 	b.add("web", map[string]string{"app": "web"})
-	file := filepath.Join(b.ManifestDir, "web.yaml")
+	file := filepath.Join(b.source.ManifestDir, "web.yaml")
 	if got := b.policies("web"); len(got) != 0 {
 		t.Errorf("policies %v without manifests", got)
 	}
@@ -347,7 +351,7 @@ func TestHostDegraded(t *testing.T) {
 	b.run(b.HostNetNS, "ip", "link", "add", "netio0", "type", "veth", "peer", "name", "x")
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, b.Options) }()
+	go func() { done <- node.Run(ctx, b.Options) }()
 	b.until("degraded", func() bool { return strings.HasPrefix(b.status(), "51 the host's network") })
 	if !b.hasProblem("host network", "netio0", "veth", "hostInterface") {
 		t.Errorf("problems %v", b.problems())
@@ -385,8 +389,8 @@ func TestDoesNotStart(t *testing.T) {
 	}{
 		{"no config", func(b *bed) { b.ConfigFile += "-none" }, "write one, for example"},
 		{"bad config", func(b *bed) { b.config("mtu: big") }, "agent.yaml:8: mtu"},
-		{"no manifests", func(b *bed) { b.ManifestDir += "-none" }, "make the folder"},
-		{"manifests is a file", func(b *bed) { b.ManifestDir = b.ConfigFile }, "is not a folder"},
+		{"no manifests", func(b *bed) { b.source.ManifestDir += "-none" }, "make the folder"},
+		{"manifests is a file", func(b *bed) { b.source.ManifestDir = b.ConfigFile }, "is not a folder"},
 		{"second agent", func(b *bed) {
 			lock, err := socket.Acquire(b.path("a.sock"))
 			if err != nil {
@@ -406,7 +410,7 @@ func TestDoesNotStart(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBed(t)
 			tt.before(b)
-			err := Run(context.Background(), b.Options)
+			err := node.Run(context.Background(), b.Options)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, expected %q", err, tt.want)
 			}
@@ -443,12 +447,12 @@ func TestCleanup(t *testing.T) {
 	b.start()
 	b.add("web", nil)
 	b.until("installed", func() bool { _, err := os.Stat(b.path("net.d/10-netio.conflist")); return err == nil })
-	o := CleanupOptions{ConfigFile: b.ConfigFile, HostNetNS: b.HostNetNS}
-	if err := Cleanup(o); !errors.Is(err, socket.ErrInUse) {
+	o := node.CleanupOptions{ConfigFile: b.ConfigFile, HostNetNS: b.HostNetNS}
+	if err := node.Cleanup(o); !errors.Is(err, socket.ErrInUse) {
 		t.Errorf("while the agent runs: %v", err)
 	}
 	b.stop()
-	if err := Cleanup(o); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), "pod default/web") || !strings.Contains(err.Error(), "forwarder") {
+	if err := node.Cleanup(o); !errors.Is(err, node.ErrInUse) || !strings.Contains(err.Error(), "pod default/web") || !strings.Contains(err.Error(), "forwarder") {
 		t.Errorf("while pods run: %v", err)
 	}
 	b.start()
@@ -459,7 +463,7 @@ func TestCleanup(t *testing.T) {
 	b.fake.Stop()
 	o.State, o.Sysctls = true, true
 	for range 2 {
-		if err := Cleanup(o); err != nil {
+		if err := node.Cleanup(o); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package standalone
+package node_test
 
 import (
 	"context"
@@ -21,6 +21,8 @@ import (
 	agentv1 "netio.dev/netio/pkg/agent/api/v1"
 	"netio.dev/netio/pkg/agent/attachment"
 	"netio.dev/netio/pkg/agent/netnstest"
+	"netio.dev/netio/pkg/agent/node"
+	"netio.dev/netio/pkg/agent/standalone"
 	"netio.dev/netio/pkg/cni/pending"
 	"netio.dev/netio/pkg/ipam"
 )
@@ -30,11 +32,11 @@ const beAgent = "NETIO_TEST_AGENT"
 
 func TestMain(m *testing.M) {
 	if text := os.Getenv(beAgent); text != "" {
-		var o Options
+		o := node.Options{Source: &standalone.Source{}}
 		if err := json.Unmarshal([]byte(text), &o); err != nil {
 			panic(err)
 		}
-		if err := Run(context.Background(), o); err != nil {
+		if err := node.Run(context.Background(), o); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

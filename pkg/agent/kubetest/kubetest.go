@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kubetest gives tests a real API server, the test cluster's.
+package kubetest
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"netio.dev/netio/api/v1alpha1"
+)
+
+// top is the tree's.
+func top() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "../../..")
+}
+
+// APIServer starts an API server without CRDs, which ends with the test. It skips
+// the test where the test cluster was not built.
+func APIServer(t testing.TB) *rest.Config {
+	t.Helper()
+	binaries := filepath.Join(top(), "build/cluster/bin")
+	if _, err := os.Stat(filepath.Join(binaries, "kube-apiserver")); err != nil {
+		t.Skipf("needs an API server, which `make cluster-up NODES=1` builds: %v", err)
+	}
+	env := &envtest.Environment{BinaryAssetsDirectory: binaries}
+	config, err := env.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := env.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return config
+}
+
+// InstallCRDs gives an API server NetIO's.
+func InstallCRDs(t testing.TB, config *rest.Config) {
+	t.Helper()
+	_, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{
+		Paths: []string{filepath.Join(top(), "config/crd")}, ErrorIfPathMissing: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Client is one for Kubernetes' own objects and NetIO's.
+func Client(t testing.TB, config *rest.Config) client.Client {
+	t.Helper()
+	scheme := apiruntime.NewScheme()
+	for _, add := range []func(*apiruntime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package node is the agent of a node: what it gets from CNI calls, from its
+// configuration file and from a Source it makes of the host's network, the
+// forwarder's tables and the pods' interfaces.
+//
+//	config file ──config──┐           ┌── hostnet ──> host's interface, routes, NAT
+//	Source ───────Facts───┼──> agent ─┼── forwarder ──gRPC──> forwarder
+//	netio-cni ───service──┘           └── podnet ──> pods' interfaces
+//
+// Packages standalone and cluster have the sources: a folder of manifests, and a
+// Kubernetes cluster.
+//
+// Stopping the agent leaves the network as it is. Nothing is sent to the
+// forwarder before the source has told all that it knows: until then what it has
+// stays in force.
+package node
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"netio.dev/netio/pkg/agent/attach"
+	"netio.dev/netio/pkg/agent/attachment"
+	"netio.dev/netio/pkg/agent/cniconf"
+	"netio.dev/netio/pkg/agent/config"
+	"netio.dev/netio/pkg/agent/desired"
+	"netio.dev/netio/pkg/agent/forwarder"
+	"netio.dev/netio/pkg/agent/hostnet"
+	"netio.dev/netio/pkg/agent/policylog"
+	"netio.dev/netio/pkg/agent/problem"
+	"netio.dev/netio/pkg/agent/service"
+	"netio.dev/netio/pkg/agent/socket"
+	"netio.dev/netio/pkg/cni/pending"
+	"netio.dev/netio/pkg/ipam"
+)
+
+// Options of the agent.
+type Options struct {
+	// ConfigFile is that of package config.
+	ConfigFile string
+	Source     Source
+	Version    string
+	// Plugin is the CNI plugin's binary that installCNI copies; "": the one
+	// beside this program.
+	Plugin string
+	// HostNetNS is the network namespace that is the host's; "": the agent's
+	// own.
+	HostNetNS string
+}
+
+// stopTime is how long calls that are under way may take when the agent stops.
+const stopTime = 5 * time.Second
+
+// Files in the state directory.
+const (
+	leasesFile     = "leases.db"
+	attachmentsDir = "attachments"
+	sysctlFile     = "sysctls.json"
+)
+
+// agent is a running agent.
+type agent struct {
+	Options
+	started   time.Time
+	problems  problem.List
+	leases    *ipam.Allocator
+	manager   *attach.Manager
+	keeper    *forwarder.Keeper
+	host      *hostnet.Host
+	hostLoop  *hostnet.Keeper
+	hostMTU   int
+	policyLog *policylog.Log
+	// policies is how many are wanted.
+	policies atomic.Int64
+	// joined wakes who follows the forwarder's starts.
+	joined chan struct{}
+
+	mu     sync.Mutex
+	config *config.Config
+	facts  Facts
+	// hostErr is what the last pass over the host's network complained of;
+	// hostPass is closed, and replaced, after each pass.
+	hostErr  error
+	hostPass chan struct{}
+	// hostWant is what the host's network is to be.
+	hostWant  hostnet.Config
+	addresses []netip.Addr
+	portErrs  map[string]string
+}
+
+// Run is the agent until ctx ends. Errors are those that keep it from starting or
+// going on, ErrRestart among them.
+func Run(ctx context.Context, o Options) error {
+	data, err := config.Read(o.ConfigFile, o.Source.Example())
+	if err != nil {
+		return err
+	}
+	a := &agent{Options: o, started: time.Now(), joined: make(chan struct{}, 1),
+		hostErr: hostnet.ErrNoInterface, hostPass: make(chan struct{}), portErrs: map[string]string{}}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c, err := o.Source.Configure(ctx, o.ConfigFile, data, &a.problems)
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return fmt.Errorf("configuration:\n%w", err)
+	}
+	a.config = c
+	lock, err := socket.Acquire(c.Socket)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	if err := a.open(ctx); err != nil {
+		return err
+	}
+	defer a.leases.Close()
+	return a.run(ctx, data)
+}
+
+// open reads what the last run left.
+func (a *agent) open(ctx context.Context) error {
+	c := a.config
+	if c.Node == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("find the host's name: %w; set node", err)
+		}
+		c.Node = name
+	}
+	for _, dir := range []string{c.RunDir, c.StateDir, pending.Dir(c.StateDir)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make folder: %w", err)
+		}
+	}
+	a.host = &hostnet.Host{NetNS: a.HostNetNS, SysctlRecord: filepath.Join(c.StateDir, sysctlFile)}
+	mtu, err := a.mtu(c)
+	if err != nil {
+		return err
+	}
+	a.hostMTU = mtu
+	store, err := attachment.Open(filepath.Join(c.StateDir, attachmentsDir))
+	if err != nil {
+		return err
+	}
+	opts := ipam.Options{Pools: c.PodCIDRs, CoolDown: c.CoolDown}
+	if opts.CoolDown == 0 {
+		opts.CoolDown = -1 // none; 0 is the default there
+	}
+	for _, r := range c.RouterAddresses {
+		opts.Reserved = append(opts.Reserved, netip.PrefixFrom(r, r.BitLen()))
+	}
+	a.leases, err = ipam.Open(filepath.Join(c.StateDir, leasesFile), opts)
+	if err != nil {
+		return err
+	}
+	a.manager = attach.NewManager(a.leases, store, pending.Dir(c.StateDir), attach.Settings{MTU: mtu, Gateways: c.RouterAddresses})
+	a.problems.Replace("attachments", lines("attachments", a.manager.Recover(ctx))...)
+	if err := a.checkRouters(); err != nil {
+		return errors.Join(err, a.leases.Close())
+	}
+	a.keeper, err = forwarder.Dial(c.ForwarderSocket, forwarder.Events{
+		Status: a.forwarderStatus, Joined: a.forwarderJoined, Ports: a.forwarderPorts,
+	})
+	if err != nil {
+		return errors.Join(err, a.leases.Close())
+	}
+	// A port's problem may have come with the answer to its removal.
+	a.manager.Use(a.keeper, a.podReady, func() { a.forwarderPorts(nil) })
+	a.hostLoop = hostnet.NewKeeper(a.host, a.hostDone)
+	return nil
+}
+
+// checkRouters: a pod that got its address before the router was configured to
+// have it would be cut off.
+func (a *agent) checkRouters() error {
+	for _, p := range a.manager.List() {
+		for _, ip := range p.Addresses {
+			for _, r := range a.config.RouterAddresses {
+				if ip == r {
+					return fmt.Errorf("%s: routerAddresses: %s is the address of pod %s/%s; choose another one, or stop the pod first", a.ConfigFile, r, p.Namespace, p.Name)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// mtu is the configured one or that of the uplink.
+func (a *agent) mtu(c *config.Config) (int, error) {
+	if c.MTU != 0 {
+		return c.MTU, nil
+	}
+	mtu, err := a.host.UplinkMTU()
+	if err != nil {
+		return 0, fmt.Errorf("find the uplink's MTU: %w; set mtu", err)
+	}
+	return mtu, nil
+}
+
+// run serves until ctx ends.
+func (a *agent) run(ctx context.Context, data []byte) error {
+	c := a.config // of which nothing changes while the agent runs that is used here
+	slog.Info("netio-agent starts", "version", a.Version, "node", c.Node, "pods", c.PodCIDRs, "attachments", len(a.manager.List()))
+	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	defer cancel()
+
+	a.policyLog = policylog.New(a.keeper.Observation(), slog.Default())
+	workers.Go(func() { a.policyLog.Run(background) })
+	facts, ended := a.follow(background, &workers)
+	var initial desired.State
+	select {
+	case f := <-facts:
+		initial = a.initialState(f)
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+	workers.Go(func() { a.keeper.Run(background, initial) })
+	a.wantHost()
+	workers.Go(func() { a.hostLoop.Run(background) })
+	workers.Go(func() { a.followForwarder(background) })
+	workers.Go(func() { a.watchPending(background) })
+	workers.Go(func() { a.watchConfig(background, data) })
+
+	listener, err := socket.Listen(c.Socket)
+	if err != nil {
+		return err
+	}
+	g := grpc.NewServer()
+	service.Register(g, service.Options{
+		Version: a.Version, Node: c.Node, Mode: a.Source.Mode(), Started: a.started,
+		Manager: a.manager, Keeper: a.keeper, Leases: a.leases, Problems: &a.problems,
+		Ready: a.ready, Degraded: a.degraded, Policies: func() int { return int(a.policies.Load()) },
+	})
+	serving := make(chan error, 1)
+	go func() { serving <- g.Serve(listener) }()
+	slog.Info("netio-agent serves", "socket", c.Socket)
+	select {
+	case err := <-serving:
+		return fmt.Errorf("serve %s: %w", c.Socket, err)
+	case err = <-ended:
+	case <-ctx.Done():
+	}
+	stopServer(g)
+	slog.Info("netio-agent stops; the network stays as it is")
+	return err
+}
+
+// stopServer lets calls end that are under way, for a while.
+func stopServer(g *grpc.Server) {
+	timer := time.AfterFunc(stopTime, g.Stop)
+	defer timer.Stop()
+	g.GracefulStop()
+}
+
+// ready tells why an ADD would fail.
+func (a *agent) ready() error {
+	s := a.keeper.Status()
+	if s.InForce {
+		return nil
+	}
+	return cmp.Or(s.Err, forwarder.ErrDown)
+}
+
+// degraded tells why pods may lack connectivity.
+func (a *agent) degraded() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.hostErr != nil {
+		return fmt.Errorf("the host's network is not as it should be: %w", a.hostErr)
+	}
+	return nil
+}
+
+func (a *agent) current() *config.Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.config
+}
+
+// plugin is the binary that installCNI copies.
+func (a *agent) plugin() (string, error) {
+	if a.Plugin != "" {
+		return a.Plugin, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program: %w", err)
+	}
+	return filepath.Join(filepath.Dir(self), cniconf.Plugin), nil
+}

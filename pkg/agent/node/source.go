@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"netio.dev/netio/api/v1alpha1"
+	"netio.dev/netio/pkg/agent/attach"
+	"netio.dev/netio/pkg/agent/config"
+	"netio.dev/netio/pkg/agent/desired"
+	"netio.dev/netio/pkg/agent/problem"
+)
+
+// ErrRestart: something changed that the agent takes up only when it starts. Pods
+// that run are not touched by that.
+var ErrRestart = errors.New("the agent has to start anew")
+
+// Source is where the agent learns what its machine does not tell.
+type Source interface {
+	// Mode is the source's name for people.
+	Mode() string
+	// Example is a configuration file to begin with.
+	Example() string
+	// Configure makes a configuration of the file's content, which is called file
+	// in errors: once at the start, when it may wait for what belongs to it and
+	// reports that, and after each change of the file.
+	Configure(ctx context.Context, file string, data []byte, problems *problem.List) (*config.Config, error)
+	// Follow calls notify with all that is known, and again after each change,
+	// until ctx ends. What it cannot do it reports and tries again. Errors end the
+	// agent: ErrRestart, and before the first call what keeps it from starting.
+	Follow(ctx context.Context, c *config.Config, notify func(Facts), problems *problem.List) error
+	// Identify adds to a request what the source knows of the pod, and waits
+	// until it knows it or ctx ends.
+	Identify(ctx context.Context, r *attach.Request) error
+}
+
+// Facts are what a source knows. They are read only.
+type Facts struct {
+	// Policies, with unique namespace and name.
+	Policies []*v1alpha1.NetIOPolicy
+	// Cluster is nil without one.
+	Cluster *desired.Cluster
+	// Addresses are those of the node itself, at most one of each family: its
+	// own packets to pods come from there. A family without one has the router's.
+	Addresses []netip.Addr
+	// Peers are the other nodes.
+	Peers []Peer
+}
+
+// Peer is another node of the cluster.
+type Peer struct {
+	Name      string
+	Addresses []netip.Addr
+	PodCIDRs  []netip.Prefix
+}
+
+// networks are the prefixes of the peers' pods.
+func (f *Facts) networks() []netip.Prefix {
+	var all []netip.Prefix
+	for _, p := range f.Peers {
+		all = append(all, p.PodCIDRs...)
+	}
+	return all
+}
+
+// follow follows the source. The first channel gives what it told first, the
+// second one its end.
+func (a *agent) follow(ctx context.Context, workers *sync.WaitGroup) (<-chan Facts, <-chan error) {
+	first, ended := make(chan Facts, 1), make(chan error, 1)
+	told := false
+	notify := func(f Facts) {
+		a.mu.Lock()
+		was := a.facts
+		a.facts = f
+		a.mu.Unlock()
+		a.policies.Store(int64(len(f.Policies)))
+		a.policyLog.Want(asksForLog(f.Policies))
+		if !told {
+			told = true
+			first <- f
+			return
+		}
+		if !slices.Equal(was.Policies, f.Policies) {
+			slog.Info("policies changed", "policies", len(f.Policies))
+		}
+		a.wantHost()
+		a.refused(a.Source.Mode(), a.keeper.Change(func(s desired.State) desired.State {
+			s.Policies, s.Cluster, s.Node.PodNetworks = f.Policies, f.Cluster, f.networks()
+			return s
+		}))
+	}
+	workers.Go(func() {
+		err := a.Source.Follow(ctx, a.current(), notify, &a.problems)
+		if ctx.Err() == nil {
+			ended <- err
+		}
+	})
+	return first, ended
+}
+
+// asksForLog tells whether any rule does.
+func asksForLog(policies []*v1alpha1.NetIOPolicy) bool {
+	return slices.ContainsFunc(policies, func(p *v1alpha1.NetIOPolicy) bool {
+		return slices.ContainsFunc(p.Spec.Ingress, func(r v1alpha1.IngressRule) bool { return r.Log }) ||
+			slices.ContainsFunc(p.Spec.Egress, func(r v1alpha1.EgressRule) bool { return r.Log })
+	})
+}
