@@ -171,7 +171,7 @@ func TestFragments(t *testing.T) {
 			b.piece("a", cut(s, 1, 1400)[1], "b", cut(s.hop(), 1, 1400)[1])
 			b.apply(podNet(policy("p", "b", isolateIngress)))
 			b.dropPiece("a", cut(s, 1, 1400)[2], ReasonPolicyIngress)
-			b.dropPiece("a", cut(s, 1, 1400)[2], ReasonFragmentOrder)
+			b.dropPiece("a", cut(s, 1, 1400)[2], ReasonPolicyIngress)
 		})
 		t.Run("after their connection is gone", func(t *testing.T) {
 			b := newBed(t, podNet())

@@ -265,7 +265,7 @@ func TestRelatedErrors(t *testing.T) {
 			b.forward("b", errorFrom(ip("b"), ip("a"), s.hop(), packet.PortUnreachable), "a")
 			b.apply(podNet(policy("p", "a", isolateEgress)))
 			b.drop("b", errorFrom(ip("b"), ip("a"), s.hop(), packet.PortUnreachable), ReasonPolicyEgress)
-			b.drop("b", errorFrom(ip("b"), ip("a"), s.hop(), packet.PortUnreachable), ReasonUnrelatedICMP)
+			b.drop("b", errorFrom(ip("b"), ip("a"), s.hop(), packet.PortUnreachable), ReasonPolicyEgress)
 		})
 		t.Run("larger than the way takes", func(t *testing.T) {
 			b := newBed(t, podNet(func(s *dataplanev1.Snapshot) { s.Ports[1].Mtu = 9000 }))

@@ -344,6 +344,15 @@ func (m *model) forget(c *modelConn) {
 	delete(m.conns, c.reply)
 }
 
+// drop is for a connection that is over; what policy forbids stays known.
+func (m *model) drop(c *modelConn, r Reason) {
+	if r == ReasonPolicyEgress || r == ReasonPolicyIngress {
+		c.seen = m.now
+		return
+	}
+	m.forget(c)
+}
+
 // receive says what must become of a packet from a port. quoted is set for ICMP
 // errors.
 func (m *model) receive(from uint32, s spec, quoted *spec) expect {
@@ -384,7 +393,7 @@ func (m *model) receive(from uint32, s spec, quoted *spec) expect {
 	if c != nil && c.gen != m.gen {
 		original := t == c.orig
 		if ok, r := m.renew(c); !ok {
-			m.forget(c)
+			m.drop(c, r)
 			if r != ReasonNone {
 				e := expect{reason: r}
 				if original {
@@ -567,7 +576,7 @@ func (m *model) icmpError(from uint32, s, quoted spec) expect {
 	}
 	if c.gen != m.gen {
 		if ok, r := m.renew(c); !ok {
-			m.forget(c)
+			m.drop(c, r)
 			if r == ReasonNone {
 				r = ReasonUnrelatedICMP
 			}

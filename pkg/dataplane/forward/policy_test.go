@@ -4,6 +4,7 @@ package forward
 
 import (
 	"testing"
+	"time"
 
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 	"netio.dev/netio/pkg/dataplane/packet"
@@ -203,10 +204,26 @@ func TestPolicyChange(t *testing.T) {
 				} else {
 					b.drop("c", s, ReasonPolicyIngress)
 				}
-				b.conns(0)
-				b.drop("c", s, ReasonPolicyIngress)
+				// Neither end brings it back, as a connection of the other one's.
+				for range 3 {
+					b.drop("c", s, ReasonPolicyIngress)
+					b.drop("b", s.answer(), ReasonPolicyIngress)
+				}
+				b.conns(1)
+				b.apply(podNet())
+				b.forward("b", s.answer(), "c")
+				b.forward("c", s, "b")
 			})
 		}
+		t.Run("what is cut is forgotten when nobody sends any more", func(t *testing.T) {
+			b := newBed(t, podNet())
+			s := udp(ip("c"), ip("b"))
+			b.forward("c", s, "b")
+			b.apply(closed)
+			b.drop("c", s, ReasonPolicyIngress)
+			b.sleep(time.Hour)
+			b.conns(0)
+		})
 		t.Run("allowed connections go on", func(t *testing.T) {
 			b := newBed(t, podNet())
 			s := tcp(ip("a"), ip("b"), packet.TCPSyn)
@@ -253,7 +270,7 @@ func TestPolicyChange(t *testing.T) {
 			b.forward("c", s, "b")
 			b.apply(closed)
 			b.drop("b", s.answer(), ReasonPolicyIngress)
-			b.drop("b", s.answer(), ReasonNoConnection)
+			b.drop("b", s.answer(), ReasonPolicyIngress)
 		})
 	})
 }

@@ -208,10 +208,19 @@ func (w *Worker) settle(c *conntrack.Conn, f *flow) {
 // packet comes from the port that this direction's packets come from. Without
 // keep the connection is gone: for a reason, or, with none, because what it
 // relied on is not there any more, and the packet may open another one.
+//
+// One that policy forbids stays while packets come: without it the next answer
+// would be picked up as the first packet of a connection the other way round,
+// which policy may allow.
 func (w *Worker) valid(p *pkt, ref conntrack.Ref) (keep bool, r Reason) {
 	c := w.conns.Conn(ref)
 	if c.Dirs[ref.Dir()].Gen != w.gen {
-		if keep, r := w.revalidate(c, ref); !keep {
+		keep, r := w.revalidate(c, ref)
+		if r == ReasonPolicyEgress || r == ReasonPolicyIngress {
+			c.Seen = w.ms
+			return true, r
+		}
+		if !keep {
 			w.conns.Delete(ref)
 			return false, r
 		}
