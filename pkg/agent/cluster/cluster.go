@@ -4,7 +4,7 @@
 // namespaces, nodes and policies come from the API server.
 //
 //	Node spec.podCIDRs ───> configuration (addresses of pods, the router's)
-//	Pod, Namespace, Node, NetIOPolicy ──kube.Watcher──> Facts
+//	pods, namespaces, nodes, policies, services ──kube.Watcher──> Facts
 //	Pod, as kubelet adds it ──> labels of the request
 //
 // While the API server is away nothing changes: what is in force stays, and an ADD
@@ -191,6 +191,7 @@ func facts(v *kube.View, name string) node.Facts {
 			f.Peers = append(f.Peers, node.Peer{Name: n.Name, Addresses: n.Addresses, PodCIDRs: n.PodCIDRs})
 			continue
 		}
+		f.Zone = n.Zone
 		for _, a := range n.Addresses {
 			if !slices.ContainsFunc(f.Addresses, func(b netip.Addr) bool { return a.Is4() == b.Is4() }) {
 				f.Addresses = append(f.Addresses, a)

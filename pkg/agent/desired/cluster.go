@@ -7,6 +7,9 @@ import (
 	"net/netip"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
 	"netio.dev/netio/pkg/agent/attachment"
 	"netio.dev/netio/pkg/policy"
 )
@@ -19,6 +22,9 @@ type Cluster struct {
 	Pods map[string]*Pod
 	// Namespaces are the labels of the namespaces by name.
 	Namespaces map[string]map[string]string
+	// Services and EndpointSlices, by policy.Name of namespace and name.
+	Services       map[string]*corev1.Service
+	EndpointSlices map[string]*discoveryv1.EndpointSlice
 }
 
 // Pod is a pod of the cluster. It is read only.

@@ -3,7 +3,7 @@
 // Package desired works out the forwarder's configuration from what the agent
 // knows. It is a function of values: nothing here touches the machine.
 //
-//	State { node, attachments, policies } ──Build──> Snapshot
+//	State { node, attachments, policies, cluster } ──Build──> Snapshot
 //	                          Snapshot, Snapshot ──Diff──> Delta
 package desired
 
@@ -21,6 +21,7 @@ import (
 	"netio.dev/netio/pkg/agent/config"
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 	"netio.dev/netio/pkg/policy"
+	"netio.dev/netio/pkg/service"
 )
 
 // HostPort is the name of the host knet's port. No pod's port has it: those
@@ -49,6 +50,9 @@ type State struct {
 
 // Node is this machine.
 type Node struct {
+	// Name in the cluster, and Zone, the label topology.kubernetes.io/zone; ""
+	// without.
+	Name, Zone string
 	// HostInterface is the name of the host knet, HostMTU its MTU.
 	HostInterface string
 	HostMTU       int
@@ -86,6 +90,7 @@ func (s State) Without(port string) State {
 // goroutines at once; the snapshots may be.
 type Builder struct {
 	compiler  *policy.Compiler
+	services  *service.Compiler
 	last      State
 	endpoints map[string]policy.Endpoint
 	policies  map[string]*v1alpha1.NetIOPolicy
@@ -101,13 +106,14 @@ type builtPort struct {
 
 // NewBuilder returns a Builder of the empty state.
 func NewBuilder() *Builder {
-	return &Builder{compiler: policy.NewCompiler(), policies: map[string]*v1alpha1.NetIOPolicy{}, ports: map[string]builtPort{}}
+	return &Builder{compiler: policy.NewCompiler(), services: service.NewCompiler(), policies: map[string]*v1alpha1.NetIOPolicy{}, ports: map[string]builtPort{}}
 }
 
 // Build returns the configuration that the state asks for, without revision,
 // and the policies that could not be understood. Its lists are sorted by name.
 // Messages that did not change are those of the last Build; none may be changed.
 func (b *Builder) Build(s State) (*dataplanev1.Snapshot, []policy.Problem) {
+	b.compileServices(s)
 	b.compile(s)
 	result := b.compiler.Result()
 	snapshot := &dataplanev1.Snapshot{
@@ -116,6 +122,8 @@ func (b *Builder) Build(s State) (*dataplanev1.Snapshot, []policy.Problem) {
 		Routes:      routes(s.Node),
 		AddressSets: result.AddressSets,
 		Policies:    result.Policies,
+
+		DestinationNats: b.services.Result(),
 	}
 	ports := make(map[string]builtPort, len(s.Attachments))
 	for name, a := range s.Attachments {

@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"netio.dev/netio/api/v1alpha1"
@@ -164,6 +166,18 @@ func cluster(r *rand.Rand, app func() string) *Cluster {
 	}
 	if r.IntN(2) == 0 {
 		c.Namespaces["default"] = map[string]string{"team": app()}
+	}
+	c.Services, c.EndpointSlices = map[string]*corev1.Service{}, map[string]*discoveryv1.EndpointSlice{}
+	for range r.IntN(3) {
+		name := fmt.Sprint("s", r.IntN(3))
+		meta := metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: name}}
+		number := int32(80 + r.IntN(2))
+		c.Services[policy.Name("default", name)] = &corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{
+			ClusterIPs: []string{fmt.Sprint("10.96.0.", r.IntN(3))}, Ports: []corev1.ServicePort{{Port: number}}}}
+		c.EndpointSlices[policy.Name("default", name)] = &discoveryv1.EndpointSlice{
+			ObjectMeta: meta, AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Port: &number}},
+			Endpoints: []discoveryv1.Endpoint{{Addresses: []string{fmt.Sprint("10.244.0.", 2+r.IntN(20))}}},
+		}
 	}
 	return c
 }

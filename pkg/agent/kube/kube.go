@@ -2,10 +2,9 @@
 
 // Package kube follows what the agent needs of a Kubernetes cluster.
 //
-//	            ┌ Pod ───────┐
-//	apiserver ──┤ Namespace  ├──> Watcher ──View──> agent
-//	   watch    │ Node       │       └──Pod────────> ADD: which labels has it?
-//	            └ NetIOPolicy┘
+//	            ┌ Pod, Namespace         ┐
+//	apiserver ──┤ Node, NetIOPolicy      ├──> Watcher ──View──> agent
+//	   watch    └ Service, EndpointSlice ┘       └──Pod────────> ADD: which labels has it?
 //
 // What it gives is a View: a value, made anew whenever something changed that
 // matters, for however many changes there were meanwhile.
@@ -21,6 +20,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
@@ -45,6 +45,8 @@ type View struct {
 // Node is a node of the cluster.
 type Node struct {
 	Name string
+	// Zone is the label topology.kubernetes.io/zone, "" without.
+	Zone string
 	// Addresses of the node itself, those of Kubernetes' type InternalIP.
 	Addresses []netip.Addr
 	// PodCIDRs are the prefixes that its pods have their addresses from, none
@@ -76,6 +78,8 @@ type Watcher struct {
 	namespaces map[string]map[string]string
 	nodes      map[string]*Node
 	policies   map[string]*v1alpha1.NetIOPolicy
+	services   map[string]*corev1.Service
+	slices     map[string]*discoveryv1.EndpointSlice
 	// podsChanged is closed, and replaced, when a pod was added or replaced.
 	podsChanged chan struct{}
 	dirty       chan struct{}
@@ -84,7 +88,7 @@ type Watcher struct {
 // New makes a Watcher of the cluster that config leads to.
 func New(config *rest.Config) (*Watcher, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("make scheme: %w", err)
 		}
@@ -102,7 +106,8 @@ func New(config *rest.Config) (*Watcher, error) {
 	}
 	return &Watcher{
 		cache: c, pods: map[string]*desired.Pod{}, namespaces: map[string]map[string]string{}, nodes: map[string]*Node{},
-		policies: map[string]*v1alpha1.NetIOPolicy{}, podsChanged: make(chan struct{}), dirty: make(chan struct{}, 1),
+		policies: map[string]*v1alpha1.NetIOPolicy{}, services: map[string]*corev1.Service{}, slices: map[string]*discoveryv1.EndpointSlice{},
+		podsChanged: make(chan struct{}), dirty: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -150,7 +155,9 @@ func (w *Watcher) register(ctx context.Context) ([]toolscache.ResourceEventHandl
 		{&corev1.Pod{}, handler(w.pod)},
 		{&corev1.Namespace{}, handler(w.namespace)},
 		{&corev1.Node{}, handler(w.node)},
-		{&v1alpha1.NetIOPolicy{}, handler(w.policy)},
+		{&v1alpha1.NetIOPolicy{}, handler(func(o *v1alpha1.NetIOPolicy, deleted bool) { follow(w, w.policies, o, deleted) })},
+		{&corev1.Service{}, handler(func(o *corev1.Service, deleted bool) { follow(w, w.services, o, deleted) })},
+		{&discoveryv1.EndpointSlice{}, handler(func(o *discoveryv1.EndpointSlice, deleted bool) { follow(w, w.slices, o, deleted) })},
 	} {
 		informer, err := w.cache.GetInformer(ctx, f.object)
 		if meta.IsNoMatchError(err) {
@@ -246,14 +253,15 @@ func (w *Watcher) node(o *corev1.Node, deleted bool) {
 	w.changed()
 }
 
-func (w *Watcher) policy(o *v1alpha1.NetIOPolicy, deleted bool) {
+// follow keeps an object as it is, in one of w's maps.
+func follow[T client.Object](w *Watcher, objects map[string]T, o T, deleted bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	name := policy.Name(o.Namespace, o.Name)
+	name := policy.Name(o.GetNamespace(), o.GetName())
 	if deleted {
-		delete(w.policies, name)
+		delete(objects, name)
 	} else {
-		w.policies[name] = o
+		objects[name] = o
 	}
 	w.changed()
 }

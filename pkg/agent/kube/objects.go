@@ -63,7 +63,7 @@ func samePod(a, b *desired.Pod) bool {
 }
 
 func nodeOf(o *corev1.Node) *Node {
-	n := &Node{Name: o.Name}
+	n := &Node{Name: o.Name, Zone: o.Labels[corev1.LabelTopologyZone]}
 	for _, address := range o.Status.Addresses {
 		if address.Type != corev1.NodeInternalIP {
 			continue
@@ -81,14 +81,17 @@ func nodeOf(o *corev1.Node) *Node {
 }
 
 func sameNode(a, b *Node) bool {
-	return slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.PodCIDRs, b.PodCIDRs)
+	return a.Zone == b.Zone && slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.PodCIDRs, b.PodCIDRs)
 }
 
 // view is the cluster as it is known now.
 func (w *Watcher) view() *View {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	v := &View{Cluster: &desired.Cluster{Pods: maps.Clone(w.pods), Namespaces: maps.Clone(w.namespaces)}}
+	v := &View{Cluster: &desired.Cluster{
+		Pods: maps.Clone(w.pods), Namespaces: maps.Clone(w.namespaces),
+		Services: maps.Clone(w.services), EndpointSlices: maps.Clone(w.slices),
+	}}
 	for _, name := range slices.Sorted(maps.Keys(w.policies)) {
 		v.Policies = append(v.Policies, w.policies[name])
 	}

@@ -22,6 +22,7 @@ func (a *agent) initialState(f Facts) desired.State {
 		Policies: f.Policies,
 		Cluster:  f.Cluster,
 		Node: desired.Node{
+			Name: c.Node, Zone: f.Zone,
 			HostInterface: c.HostInterface, HostMTU: a.hostMTU, Routers: c.RouterAddresses, PodCIDRs: c.PodCIDRs,
 			PodNetworks: f.networks(), HostAddresses: a.hostAddresses(), Connections: c.Connections,
 		},

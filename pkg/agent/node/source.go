@@ -46,6 +46,8 @@ type Facts struct {
 	Policies []*v1alpha1.NetIOPolicy
 	// Cluster is nil without one.
 	Cluster *desired.Cluster
+	// Zone of the node, "" without.
+	Zone string
 	// Addresses are those of the node itself, at most one of each family: its
 	// own packets to pods come from there. A family without one has the router's.
 	Addresses []netip.Addr
@@ -91,7 +93,7 @@ func (a *agent) follow(ctx context.Context, workers *sync.WaitGroup) (<-chan Fac
 		}
 		a.wantHost()
 		a.refused(a.Source.Mode(), a.keeper.Change(func(s desired.State) desired.State {
-			s.Policies, s.Cluster, s.Node.PodNetworks = f.Policies, f.Cluster, f.networks()
+			s.Policies, s.Cluster, s.Node.Zone, s.Node.PodNetworks = f.Policies, f.Cluster, f.Zone, f.networks()
 			return s
 		}))
 	}
