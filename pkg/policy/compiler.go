@@ -29,9 +29,13 @@ type Compiler struct {
 	namespaces map[string]*namespace
 	endpoints  map[string]*endpoint
 	policies   map[string]*policy
-	groups     map[string]*group
-	scopes     map[string]*scope
-	lastGroup  uint64
+	// networkPolicies by name, and the numbers that endpoints give named ports,
+	// with how many do.
+	networkPolicies map[string]*networkPolicy
+	ports           map[portKey]map[uint16]int
+	groups          map[string]*group
+	scopes          map[string]*scope
+	lastGroup       uint64
 
 	local  []*endpoint // not remote, sorted by ID
 	strays addressSet  // of endpoints, outside of the pod networks
@@ -69,8 +73,12 @@ func NewCompiler() *Compiler {
 		namespaces: make(map[string]*namespace),
 		endpoints:  make(map[string]*endpoint),
 		policies:   make(map[string]*policy),
-		groups:     make(map[string]*group),
-		scopes:     make(map[string]*scope),
+
+		networkPolicies: make(map[string]*networkPolicy),
+		ports:           make(map[portKey]map[uint16]int),
+
+		groups: make(map[string]*group),
+		scopes: make(map[string]*scope),
 	}
 }
 
@@ -164,9 +172,11 @@ func (c *Compiler) SetEndpoint(in Endpoint) {
 		c.DeleteEndpoint(in.ID)
 		e = nil
 	}
-	as := addresses(in.Addresses)
+	as, ports := addresses(in.Addresses), distinct(in.Ports)
+	labels := withPorts(in.Labels, ports)
 	if e == nil {
-		e = &endpoint{id: in.ID, namespace: c.namespace(in.Namespace), remote: in.Remote, labels: in.Labels, addresses: as}
+		c.namePorts(ports, 1)
+		e = &endpoint{id: in.ID, namespace: c.namespace(in.Namespace), remote: in.Remote, labels: labels, ports: ports, addresses: as}
 		c.endpoints[e.id] = e
 		e.namespace.endpoints[e] = struct{}{}
 		c.strays.add(c.stray(as))
@@ -188,8 +198,13 @@ func (c *Compiler) SetEndpoint(in Endpoint) {
 		c.strays.add(c.stray(as))
 		e.addresses = as
 	}
-	if !maps.Equal(e.labels, in.Labels) {
-		e.labels = in.Labels
+	if !slices.Equal(e.ports, ports) {
+		c.namePorts(ports, 1)
+		c.namePorts(e.ports, -1)
+		e.ports = ports
+	}
+	if !maps.Equal(e.labels, labels) {
+		e.labels = labels
 		c.regroup(e)
 	}
 }
@@ -213,6 +228,7 @@ func (c *Compiler) DeleteEndpoint(id string) {
 	delete(c.endpoints, id)
 	delete(e.namespace.endpoints, e)
 	c.dropNamespace(e.namespace)
+	c.namePorts(e.ports, -1)
 }
 
 // regroup puts an endpoint into the groups that its labels and those of its
@@ -262,8 +278,10 @@ func (c *Compiler) needed(g *group, before int) {
 
 // SetPolicy adds a policy or changes it. One that is not understood closes what
 // it selects; see Problem.
-func (c *Compiler) SetPolicy(in *v1alpha1.NetIOPolicy) {
-	p := &policy{translation: translate(in)}
+func (c *Compiler) SetPolicy(in *v1alpha1.NetIOPolicy) { c.set(translate(in)) }
+
+func (c *Compiler) set(t translation) {
+	p := &policy{translation: t}
 	old := c.policies[p.message.Name]
 	if old != nil && old.same(&p.translation) {
 		return
@@ -300,8 +318,10 @@ func (p *policy) same(t *translation) bool {
 }
 
 // DeletePolicy removes a policy, if it is there.
-func (c *Compiler) DeletePolicy(namespace, name string) {
-	if p := c.policies[Name(namespace, name)]; p != nil {
+func (c *Compiler) DeletePolicy(namespace, name string) { c.delete(Name(namespace, name)) }
+
+func (c *Compiler) delete(name string) {
+	if p := c.policies[name]; p != nil {
 		c.remove(p)
 		delete(c.policies, p.message.Name)
 		c.shape = nil

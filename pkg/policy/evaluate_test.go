@@ -73,6 +73,9 @@ func evaluate(t *testing.T, r policy.Result, endpoint string, ingress bool, p or
 			// The oracle knows policies by their own names.
 			out.Allowed, out.Logged = allow, rule.Log
 			out.Rule = rule.policy[strings.LastIndex(rule.policy, "/")+1:] + "/" + rule.Name
+			if strings.HasPrefix(rule.policy, "NetworkPolicy:") {
+				out.Rule, _, _ = strings.Cut(rule.policy, "#")
+			}
 			break
 		}
 	}

@@ -7,7 +7,10 @@ import (
 	"math/rand/v2"
 	"net/netip"
 
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/policy"
 	"netio.dev/netio/pkg/policy/oracle"
@@ -192,8 +195,80 @@ func (g generator) policy(namespace, name string) *v1alpha1.NetIOPolicy {
 func (g generator) endpoint(id string) policy.Endpoint {
 	return policy.Endpoint{
 		ID: id, Namespace: pick(g, namespaceNames...), Name: id,
-		Labels: g.labels(), Addresses: list(g, 2, g.address), Remote: g.one(4),
+		Labels: g.labels(), Addresses: list(g, 2, g.address), Remote: g.one(4), Ports: g.ports(),
 	}
+}
+
+func (g generator) ports() []policy.Port {
+	return list(g, 2, func() policy.Port {
+		return policy.Port{
+			Name: pick(g, "http", "dns"), Protocol: pick(g, corev1.ProtocolTCP, corev1.ProtocolUDP), Number: pick[uint16](g, 80, 81, 443),
+		}
+	})
+}
+
+// kubernetes is the selector in Kubernetes' own type.
+func kubernetes(s v1alpha1.LabelSelector) metav1.LabelSelector {
+	var out metav1.LabelSelector
+	for k, v := range s.MatchLabels {
+		metav1.AddLabelToSelector(&out, k, string(v))
+	}
+	for _, e := range s.MatchExpressions {
+		r := metav1.LabelSelectorRequirement{Key: e.Key, Operator: metav1.LabelSelectorOperator(e.Operator)}
+		for _, v := range e.Values {
+			r.Values = append(r.Values, string(v))
+		}
+		out.MatchExpressions = append(out.MatchExpressions, r)
+	}
+	return out
+}
+
+func (g generator) networkPolicy(namespace, name string) *networkingv1.NetworkPolicy {
+	p := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	p.Spec.PodSelector = kubernetes(g.selector())
+	peers := func() []networkingv1.NetworkPolicyPeer {
+		return list(g, 2, func() networkingv1.NetworkPolicyPeer {
+			var peer networkingv1.NetworkPolicyPeer
+			switch g.choose(4) {
+			case 0:
+				peer.PodSelector = new(kubernetes(g.selector()))
+			case 1:
+				peer.NamespaceSelector = new(kubernetes(g.selector()))
+			case 2:
+				peer.PodSelector, peer.NamespaceSelector = new(kubernetes(g.selector())), new(kubernetes(g.selector()))
+			case 3:
+				peer.IPBlock = &networkingv1.IPBlock{CIDR: string(g.prefix()), Except: list(g, 2, func() string { return string(g.prefix()) })}
+			}
+			return peer
+		})
+	}
+	ports := func() []networkingv1.NetworkPolicyPort {
+		return list(g, 2, func() networkingv1.NetworkPolicyPort {
+			var port networkingv1.NetworkPolicyPort
+			if !g.one(3) {
+				port.Protocol = new(pick(g, corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP))
+			}
+			switch g.choose(4) {
+			case 0, 1:
+				port.Port = new(intstr.FromString(pick(g, "http", "dns", "none")))
+			case 2:
+				port.Port = new(intstr.FromInt32(pick[int32](g, 1, 80, 443, 65535)))
+				if g.one(3) {
+					port.EndPort = new(max(port.Port.IntVal, pick[int32](g, 81, 443, 65535)))
+				}
+			}
+			return port
+		})
+	}
+	p.Spec.Ingress = list(g, 2, func() networkingv1.NetworkPolicyIngressRule {
+		return networkingv1.NetworkPolicyIngressRule{From: peers(), Ports: ports()}
+	})
+	p.Spec.Egress = list(g, 2, func() networkingv1.NetworkPolicyEgressRule {
+		return networkingv1.NetworkPolicyEgressRule{To: peers(), Ports: ports()}
+	})
+	in, out := networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress
+	p.Spec.PolicyTypes = pick(g, nil, []networkingv1.PolicyType{in}, []networkingv1.PolicyType{out}, []networkingv1.PolicyType{in, out})
+	return p
 }
 
 func (g generator) node() policy.Node {
@@ -217,6 +292,9 @@ func (g generator) state() policy.State {
 	}
 	for i := range 1 + g.choose(5) {
 		s.Policies = append(s.Policies, g.policy(pick(g, namespaceNames...), fmt.Sprintf("policy%d", i)))
+	}
+	for i := range g.choose(4) {
+		s.NetworkPolicies = append(s.NetworkPolicies, g.networkPolicy(pick(g, namespaceNames...), fmt.Sprintf("policy%d", i)))
 	}
 	return s
 }

@@ -48,7 +48,8 @@ type endpoint struct {
 	id        string
 	namespace *namespace
 	remote    bool
-	labels    map[string]string
+	labels    map[string]string // and those of ports
+	ports     []Port            // that have a name
 	addresses []address
 	groups    []*group // sorted by id
 	policies  []string // of groups; nil: stale

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
+	networkingv1 "k8s.io/api/networking/v1"
 	"netio.dev/netio/api/v1alpha1"
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 	"netio.dev/netio/pkg/policy"
@@ -25,17 +26,22 @@ func checkAgainstOracle(t *testing.T, g generator, s policy.State, r policy.Resu
 		t.Fatalf("policies were not understood: %v\n%s", r.Problems, describe(s))
 	}
 	for range packets {
-		p := g.packet()
-		for _, e := range s.Endpoints {
-			if e.Remote {
-				continue
-			}
-			for _, direction := range []v1alpha1.PolicyType{v1alpha1.PolicyTypeIngress, v1alpha1.PolicyTypeEgress} {
-				want := oracle.Judge(s, e, direction, p)
-				got := evaluate(t, r, e.ID, direction == v1alpha1.PolicyTypeIngress, p)
-				if got != want {
-					t.Fatalf("%s of %s, %+v:\n tables %+v\n oracle %+v\n%s", direction, e.ID, p, got, want, describe(s))
-				}
+		judgeAlike(t, s, r, g.packet())
+	}
+}
+
+// judgeAlike compares the verdicts of all endpoints about a packet.
+func judgeAlike(t *testing.T, s policy.State, r policy.Result, p oracle.Packet) {
+	t.Helper()
+	for _, e := range s.Endpoints {
+		if e.Remote {
+			continue
+		}
+		for _, direction := range []v1alpha1.PolicyType{v1alpha1.PolicyTypeIngress, v1alpha1.PolicyTypeEgress} {
+			want := oracle.Judge(s, e, direction, p)
+			got := evaluate(t, r, e.ID, direction == v1alpha1.PolicyTypeIngress, p)
+			if got != want {
+				t.Fatalf("%s of %s, %+v:\n tables %+v\n oracle %+v\n%s", direction, e.ID, p, got, want, describe(s))
 			}
 		}
 	}
@@ -108,6 +114,16 @@ func changeInto(c *policy.Compiler, old, new policy.State) {
 	}
 	for _, p := range new.Policies {
 		c.SetPolicy(p)
+	}
+	for _, p := range old.NetworkPolicies {
+		if !slices.ContainsFunc(new.NetworkPolicies, func(n *networkingv1.NetworkPolicy) bool { return n.Namespace == p.Namespace && n.Name == p.Name }) {
+			c.DeleteNetworkPolicy(p.Namespace, p.Name)
+		}
+	}
+	for _, p := range new.NetworkPolicies {
+		if !slices.Contains(old.NetworkPolicies, p) {
+			c.SetNetworkPolicy(p)
+		}
 	}
 	for name := range old.Namespaces {
 		if _, ok := new.Namespaces[name]; !ok {
@@ -188,6 +204,7 @@ func TestCompilerFollowsChanges(t *testing.T) {
 func (g generator) change(s policy.State) policy.State {
 	s.Endpoints = slices.Clone(s.Endpoints)
 	s.Policies = slices.Clone(s.Policies)
+	s.NetworkPolicies = slices.Clone(s.NetworkPolicies)
 	namespaces := map[string]map[string]string{}
 	for k, v := range s.Namespaces {
 		namespaces[k] = v
@@ -196,7 +213,7 @@ func (g generator) change(s policy.State) policy.State {
 
 	endpoint, np := fmt.Sprintf("port%d", g.choose(8)), fmt.Sprintf("policy%d", g.choose(8))
 	at := slices.IndexFunc(s.Endpoints, func(e policy.Endpoint) bool { return e.ID == endpoint })
-	switch g.choose(8) {
+	switch g.choose(11) {
 	case 0:
 		s.Endpoints = slices.DeleteFunc(s.Endpoints, func(e policy.Endpoint) bool { return e.ID == endpoint })
 	case 1:
@@ -226,6 +243,15 @@ func (g generator) change(s policy.State) policy.State {
 		}
 	case 7:
 		s.Node = g.node()
+	case 8:
+		if at >= 0 {
+			s.Endpoints[at].Ports = g.ports()
+		}
+	case 9:
+		s.NetworkPolicies = slices.DeleteFunc(s.NetworkPolicies, func(p *networkingv1.NetworkPolicy) bool { return p.Name == np })
+	case 10:
+		s.NetworkPolicies = slices.DeleteFunc(s.NetworkPolicies, func(p *networkingv1.NetworkPolicy) bool { return p.Name == np })
+		s.NetworkPolicies = append(s.NetworkPolicies, g.networkPolicy(pick(g, namespaceNames...), np))
 	}
 	return s
 }

@@ -26,7 +26,7 @@ const (
 )
 
 // Name is the name in the tables of a NetIOPolicy object: shop/web. Objects of
-// other kinds are to have their kind in front, which no namespace looks like.
+// other kinds have their kind in front, which no namespace looks like.
 func Name(namespace, name string) string {
 	return namespace + "/" + name
 }

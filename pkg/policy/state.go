@@ -5,6 +5,9 @@ package policy
 import (
 	"net/netip"
 
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+
 	"netio.dev/netio/api/v1alpha1"
 )
 
@@ -20,9 +23,18 @@ type Endpoint struct {
 	Name      string
 	Labels    map[string]string
 	Addresses []netip.Addr
+	// Ports that have a name; of two with one name and protocol the first counts.
+	Ports []Port
 	// Remote says that the endpoint is no port of this node's forwarder: rules
 	// name it as a peer, but no policy is attached to it.
 	Remote bool
+}
+
+// Port is a port of a pod's containers that has a name.
+type Port struct {
+	Name     string
+	Protocol corev1.Protocol
+	Number   uint16
 }
 
 // State is everything that policy depends on. It is read only.
@@ -34,7 +46,9 @@ type State struct {
 	Namespaces map[string]map[string]string
 	// Policies, with unique namespace and name; of two the later counts.
 	Policies []*v1alpha1.NetIOPolicy
-	Node     Node
+	// NetworkPolicies, with unique namespace and name; of two the later counts.
+	NetworkPolicies []*networkingv1.NetworkPolicy
+	Node            Node
 }
 
 // Node is what the entities of rules mean on this node.

@@ -33,6 +33,8 @@ type Pod struct {
 	Labels               map[string]string
 	// Addresses, none before the pod has its network.
 	Addresses []netip.Addr
+	// Ports that have a name.
+	Ports []policy.Port
 }
 
 // pod is the pod that an attachment belongs to, nil if the cluster does not know
@@ -59,7 +61,7 @@ func endpoints(s State) map[string]policy.Endpoint {
 	for name, a := range s.Attachments {
 		e := policy.Endpoint{ID: name, Namespace: a.Namespace, Name: a.Name, Labels: a.Labels, Addresses: a.Addresses}
 		if p := s.Cluster.pod(a); p != nil {
-			e.Labels = p.Labels
+			e.Labels, e.Ports = p.Labels, p.Ports
 			local[p] = true
 		}
 		all[name] = e
@@ -72,12 +74,13 @@ func endpoints(s State) map[string]policy.Endpoint {
 			continue
 		}
 		all[remoteID(name)] = policy.Endpoint{
-			ID: remoteID(name), Namespace: p.Namespace, Name: p.Name, Labels: p.Labels, Addresses: p.Addresses, Remote: true,
+			ID: remoteID(name), Namespace: p.Namespace, Name: p.Name, Labels: p.Labels, Addresses: p.Addresses, Ports: p.Ports, Remote: true,
 		}
 	}
 	return all
 }
 
 func sameEndpoint(a, b policy.Endpoint) bool {
-	return a.Namespace == b.Namespace && a.Remote == b.Remote && maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Addresses, b.Addresses)
+	return a.Namespace == b.Namespace && a.Remote == b.Remote && maps.Equal(a.Labels, b.Labels) &&
+		slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Ports, b.Ports)
 }

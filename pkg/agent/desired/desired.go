@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/attachment"
@@ -43,7 +44,8 @@ type State struct {
 	// Attachments by the names of their ports.
 	Attachments map[string]*attachment.Attachment
 	// Policies, with unique namespace and name.
-	Policies []*v1alpha1.NetIOPolicy
+	Policies        []*v1alpha1.NetIOPolicy
+	NetworkPolicies []*networkingv1.NetworkPolicy
 	// Cluster is nil without one.
 	Cluster *Cluster
 }
@@ -95,6 +97,8 @@ type Builder struct {
 	endpoints map[string]policy.Endpoint
 	policies  map[string]*v1alpha1.NetIOPolicy
 	ports     map[string]builtPort
+
+	networkPolicies map[string]*networkingv1.NetworkPolicy
 }
 
 // builtPort is a port's message and what it was made of.
@@ -106,7 +110,7 @@ type builtPort struct {
 
 // NewBuilder returns a Builder of the empty state.
 func NewBuilder() *Builder {
-	return &Builder{compiler: policy.NewCompiler(), services: service.NewCompiler(), policies: map[string]*v1alpha1.NetIOPolicy{}, ports: map[string]builtPort{}}
+	return &Builder{compiler: policy.NewCompiler(), services: service.NewCompiler(), ports: map[string]builtPort{}}
 }
 
 // Build returns the configuration that the state asks for, without revision,
@@ -156,21 +160,18 @@ func (b *Builder) compile(s State) {
 		}
 	}
 	b.endpoints = now
-	policies := make(map[string]*v1alpha1.NetIOPolicy, len(s.Policies))
-	for _, p := range s.Policies {
-		policies[policy.Name(p.Namespace, p.Name)] = p
+	policies, networkPolicies := byName(s.Policies), byName(s.NetworkPolicies)
+	each(b.policies, policies, b.compiler.SetPolicy, b.compiler.DeletePolicy)
+	each(b.networkPolicies, networkPolicies, b.compiler.SetNetworkPolicy, b.compiler.DeleteNetworkPolicy)
+	b.last, b.policies, b.networkPolicies = s, policies, networkPolicies
+}
+
+func byName[T namespaced](list []T) map[string]T {
+	m := make(map[string]T, len(list))
+	for _, o := range list {
+		m[policy.Name(o.GetNamespace(), o.GetName())] = o
 	}
-	for name, p := range b.policies {
-		if policies[name] == nil {
-			b.compiler.DeletePolicy(p.Namespace, p.Name)
-		}
-	}
-	for name, p := range policies {
-		if b.policies[name] != p {
-			b.compiler.SetPolicy(p)
-		}
-	}
-	b.last, b.policies = s, policies
+	return m
 }
 
 // compileNamespaces tells it of the namespaces' labels.

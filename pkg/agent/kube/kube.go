@@ -2,8 +2,8 @@
 
 // Package kube follows what the agent needs of a Kubernetes cluster.
 //
-//	            ┌ Pod, Namespace         ┐
-//	apiserver ──┤ Node, NetIOPolicy      ├──> Watcher ──View──> agent
+//	            ┌ Pod, Namespace, Node   ┐
+//	apiserver ──┤ policies of both kinds ├──> Watcher ──View──> agent
 //	   watch    └ Service, EndpointSlice ┘       └──Pod────────> ADD: which labels has it?
 //
 // What it gives is a View: a value, made anew whenever something changed that
@@ -21,6 +21,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
@@ -37,7 +38,8 @@ import (
 type View struct {
 	Cluster *desired.Cluster
 	// Policies by namespace and name.
-	Policies []*v1alpha1.NetIOPolicy
+	Policies        []*v1alpha1.NetIOPolicy
+	NetworkPolicies []*networkingv1.NetworkPolicy
 	// Nodes by name.
 	Nodes []*Node
 }
@@ -73,13 +75,14 @@ var ErrUnknownPod = errors.New("the pod is not known from the apiserver")
 type Watcher struct {
 	cache cache.Cache
 
-	mu         sync.Mutex
-	pods       map[string]*desired.Pod
-	namespaces map[string]map[string]string
-	nodes      map[string]*Node
-	policies   map[string]*v1alpha1.NetIOPolicy
-	services   map[string]*corev1.Service
-	slices     map[string]*discoveryv1.EndpointSlice
+	mu              sync.Mutex
+	pods            map[string]*desired.Pod
+	namespaces      map[string]map[string]string
+	nodes           map[string]*Node
+	policies        map[string]*v1alpha1.NetIOPolicy
+	networkPolicies map[string]*networkingv1.NetworkPolicy
+	services        map[string]*corev1.Service
+	slices          map[string]*discoveryv1.EndpointSlice
 	// podsChanged is closed, and replaced, when a pod was added or replaced.
 	podsChanged chan struct{}
 	dirty       chan struct{}
@@ -88,7 +91,7 @@ type Watcher struct {
 // New makes a Watcher of the cluster that config leads to.
 func New(config *rest.Config) (*Watcher, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("make scheme: %w", err)
 		}
@@ -107,7 +110,7 @@ func New(config *rest.Config) (*Watcher, error) {
 	return &Watcher{
 		cache: c, pods: map[string]*desired.Pod{}, namespaces: map[string]map[string]string{}, nodes: map[string]*Node{},
 		policies: map[string]*v1alpha1.NetIOPolicy{}, services: map[string]*corev1.Service{}, slices: map[string]*discoveryv1.EndpointSlice{},
-		podsChanged: make(chan struct{}), dirty: make(chan struct{}, 1),
+		networkPolicies: map[string]*networkingv1.NetworkPolicy{}, podsChanged: make(chan struct{}), dirty: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -156,6 +159,7 @@ func (w *Watcher) register(ctx context.Context) ([]toolscache.ResourceEventHandl
 		{&corev1.Namespace{}, handler(w.namespace)},
 		{&corev1.Node{}, handler(w.node)},
 		{&v1alpha1.NetIOPolicy{}, handler(func(o *v1alpha1.NetIOPolicy, deleted bool) { follow(w, w.policies, o, deleted) })},
+		{&networkingv1.NetworkPolicy{}, handler(func(o *networkingv1.NetworkPolicy, deleted bool) { follow(w, w.networkPolicies, o, deleted) })},
 		{&corev1.Service{}, handler(func(o *corev1.Service, deleted bool) { follow(w, w.services, o, deleted) })},
 		{&discoveryv1.EndpointSlice{}, handler(func(o *discoveryv1.EndpointSlice, deleted bool) { follow(w, w.slices, o, deleted) })},
 	} {

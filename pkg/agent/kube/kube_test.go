@@ -6,17 +6,21 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/desired"
 	"netio.dev/netio/pkg/agent/kubetest"
+	"netio.dev/netio/pkg/policy"
 )
 
 // bed is a cluster and who follows it.
@@ -119,8 +123,15 @@ func TestWatcher(t *testing.T) {
 		asked <- p
 	}()
 	web := newPod("web", map[string]string{"app": "web"})
+	web.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}, {ContainerPort: 9090}}
+	always := corev1.ContainerRestartPolicyAlways
+	web.Spec.InitContainers = []corev1.Container{{
+		Name: "sidecar", Image: "none", RestartPolicy: &always,
+		Ports: []corev1.ContainerPort{{Name: "dns", ContainerPort: 53, Protocol: corev1.ProtocolUDP}},
+	}}
 	b.must(b.Create(ctx, web))
-	if p := <-asked; p == nil || p.UID != string(web.UID) || p.Labels["app"] != "web" {
+	if p := <-asked; p == nil || p.UID != string(web.UID) || p.Labels["app"] != "web" ||
+		!slices.Equal(p.Ports, []policy.Port{{Name: "http", Protocol: corev1.ProtocolTCP, Number: 8080}, {Name: "dns", Protocol: corev1.ProtocolUDP, Number: 53}}) {
 		t.Errorf("pod %+v", p)
 	}
 	short, cancel := context.WithTimeout(ctx, time.Millisecond)
@@ -149,16 +160,29 @@ func TestWatcher(t *testing.T) {
 	host := newPod("host", nil)
 	host.Spec.HostNetwork = true
 	b.must(b.Create(ctx, host))
-	policy := &v1alpha1.NetIOPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "closed"}}
-	b.must(b.Create(ctx, policy))
+	closed := &v1alpha1.NetIOPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "closed"}}
+	b.must(b.Create(ctx, closed))
+	open := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "open"}}
+	b.must(b.Create(ctx, open))
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}}
+	b.must(b.Create(ctx, service))
+	endpoints := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web-1"}, AddressType: discoveryv1.AddressTypeIPv4}
+	b.must(b.Create(ctx, endpoints))
 	b.must(b.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{"team": "blue"}}}))
-	v = b.until("policy and namespace", func(v *View) bool { return len(v.Policies) == 1 && v.Cluster.Namespaces["shop"] != nil })
+	v = b.until("policies, services and namespace", func(v *View) bool {
+		return len(v.Policies) == 1 && len(v.NetworkPolicies) == 1 && v.Cluster.Namespaces["shop"] != nil &&
+			v.Cluster.Services["default/web"] != nil && v.Cluster.EndpointSlices["default/web-1"] != nil
+	})
 	if v.Policies[0].Name != "closed" || v.Cluster.Namespaces["shop"]["team"] != "blue" || v.Cluster.Pods["default/host"] != nil {
 		t.Errorf("policies %v, namespaces %v, pods %v", v.Policies, v.Cluster.Namespaces, v.Cluster.Pods)
 	}
-	b.must(b.Delete(ctx, policy))
-	b.must(b.Delete(ctx, n))
-	b.until("policy and node are gone", func(v *View) bool { return len(v.Policies) == 0 && v.Node("one") == nil })
+	for _, o := range []client.Object{closed, open, service, endpoints, n} {
+		b.must(b.Delete(ctx, o))
+	}
+	b.until("all are gone", func(v *View) bool {
+		return len(v.Policies) == 0 && len(v.NetworkPolicies) == 0 && v.Node("one") == nil &&
+			v.Cluster.Services["default/web"] == nil && v.Cluster.EndpointSlices["default/web-1"] == nil
+	})
 }
 
 // TestNoCRDs: an agent in a cluster without NetIO's objects says so.

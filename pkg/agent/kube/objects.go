@@ -3,6 +3,7 @@
 package kube
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"netio.dev/netio/pkg/agent/desired"
+	"netio.dev/netio/pkg/policy"
 )
 
 // slimPod keeps of a pod what is read of it: there are many of them.
@@ -21,9 +23,25 @@ func slimPod(object any) (any, error) {
 	}
 	return &corev1.Pod{
 		ObjectMeta: slimMeta(p.ObjectMeta),
-		Spec:       corev1.PodSpec{HostNetwork: p.Spec.HostNetwork},
+		Spec:       corev1.PodSpec{HostNetwork: p.Spec.HostNetwork, Containers: slimContainers(p)},
 		Status:     corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs},
 	}, nil
+}
+
+// slimContainers keeps the named ports, in one container. A sidecar is an init
+// container that goes on.
+func slimContainers(p *corev1.Pod) []corev1.Container {
+	var all corev1.Container
+	for _, list := range [][]corev1.Container{p.Spec.Containers, p.Spec.InitContainers} {
+		for _, c := range list {
+			for _, port := range c.Ports {
+				if port.Name != "" {
+					all.Ports = append(all.Ports, corev1.ContainerPort{Name: port.Name, Protocol: port.Protocol, ContainerPort: port.ContainerPort})
+				}
+			}
+		}
+	}
+	return []corev1.Container{all}
 }
 
 // slimNode leaves out the images and what else a heartbeat changes.
@@ -55,10 +73,16 @@ func podOf(o *corev1.Pod) *desired.Pod {
 			p.Addresses = append(p.Addresses, a.Unmap())
 		}
 	}
+	for _, c := range o.Spec.Containers {
+		for _, port := range c.Ports {
+			p.Ports = append(p.Ports, policy.Port{Name: port.Name, Protocol: cmp.Or(port.Protocol, corev1.ProtocolTCP), Number: uint16(port.ContainerPort)})
+		}
+	}
 	return p
 }
 
 func samePod(a, b *desired.Pod) bool {
+	// What the spec says of ports never changes.
 	return a.UID == b.UID && maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Addresses, b.Addresses)
 }
 
@@ -94,6 +118,9 @@ func (w *Watcher) view() *View {
 	}}
 	for _, name := range slices.Sorted(maps.Keys(w.policies)) {
 		v.Policies = append(v.Policies, w.policies[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.networkPolicies)) {
+		v.NetworkPolicies = append(v.NetworkPolicies, w.networkPolicies[name])
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.nodes)) {
 		v.Nodes = append(v.Nodes, w.nodes[name])

@@ -19,8 +19,7 @@ import (
 func (a *agent) initialState(f Facts) desired.State {
 	c := a.current()
 	s := desired.State{
-		Policies: f.Policies,
-		Cluster:  f.Cluster,
+		Policies: f.Policies, NetworkPolicies: f.NetworkPolicies, Cluster: f.Cluster,
 		Node: desired.Node{
 			Name: c.Node, Zone: f.Zone,
 			HostInterface: c.HostInterface, HostMTU: a.hostMTU, Routers: c.RouterAddresses, PodCIDRs: c.PodCIDRs,

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 
+	networkingv1 "k8s.io/api/networking/v1"
+
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/attach"
 	"netio.dev/netio/pkg/agent/config"
@@ -43,7 +45,8 @@ type Source interface {
 // Facts are what a source knows. They are read only.
 type Facts struct {
 	// Policies, with unique namespace and name.
-	Policies []*v1alpha1.NetIOPolicy
+	Policies        []*v1alpha1.NetIOPolicy
+	NetworkPolicies []*networkingv1.NetworkPolicy
 	// Cluster is nil without one.
 	Cluster *desired.Cluster
 	// Zone of the node, "" without.
@@ -81,19 +84,20 @@ func (a *agent) follow(ctx context.Context, workers *sync.WaitGroup) (<-chan Fac
 		was := a.facts
 		a.facts = f
 		a.mu.Unlock()
-		a.policies.Store(int64(len(f.Policies)))
+		a.policies.Store(int64(len(f.Policies) + len(f.NetworkPolicies)))
 		a.policyLog.Want(asksForLog(f.Policies))
 		if !told {
 			told = true
 			first <- f
 			return
 		}
-		if !slices.Equal(was.Policies, f.Policies) {
-			slog.Info("policies changed", "policies", len(f.Policies))
+		if !slices.Equal(was.Policies, f.Policies) || !slices.Equal(was.NetworkPolicies, f.NetworkPolicies) {
+			slog.Info("policies changed", "policies", a.policies.Load())
 		}
 		a.wantHost()
 		a.refused(a.Source.Mode(), a.keeper.Change(func(s desired.State) desired.State {
-			s.Policies, s.Cluster, s.Node.Zone, s.Node.PodNetworks = f.Policies, f.Cluster, f.Zone, f.networks()
+			s.Policies, s.NetworkPolicies = f.Policies, f.NetworkPolicies
+			s.Cluster, s.Node.Zone, s.Node.PodNetworks = f.Cluster, f.Zone, f.networks()
 			return s
 		}))
 	}

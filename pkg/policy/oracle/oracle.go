@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package oracle says what NetIOPolicy objects mean, slowly and plainly: straight
+// Package oracle says what NetIOPolicy and NetworkPolicy objects mean, slowly and plainly: straight
 // from the objects, without tables, indexes or caches. It shares no code with
 // package policy but the types of its input. Tests hold the fast form against
 // it; nothing else should use it.
@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -32,7 +33,8 @@ type Verdict struct {
 	// Audited: it passes, but would not if policies in audit mode were enforced.
 	Audited bool
 	// Rule that decided, as "policy/rule", the last one of those that a packet
-	// meets on its way; "" if none matched.
+	// meets on its way; "" if none matched. Of a NetworkPolicy it is the policy
+	// alone, as NetworkPolicy:namespace/name.
 	Rule string
 	// Logged: the rule that decided asks for a report.
 	Logged bool
@@ -77,8 +79,8 @@ func Judge(s policy.State, e policy.Endpoint, direction v1alpha1.PolicyType, p P
 			enforced = append(enforced, np)
 		}
 	}
-	v := decide(s, enforced, direction, p)
-	v.Audited = v.Allowed && !decide(s, all, direction, p).Allowed
+	v := decide(s, e, enforced, direction, p)
+	v.Audited = v.Allowed && !decide(s, e, all, direction, p).Allowed
 	return v
 }
 
@@ -90,8 +92,9 @@ func covers(np *v1alpha1.NetIOPolicy, direction v1alpha1.PolicyType) bool {
 	return direction == v1alpha1.PolicyTypeIngress || len(np.Spec.Egress) > 0
 }
 
-// decide gives the verdict of policies that are all enforced.
-func decide(s policy.State, policies []*v1alpha1.NetIOPolicy, direction v1alpha1.PolicyType, p Packet) Verdict {
+// decide gives the verdict of policies that are all enforced, and of the
+// NetworkPolicies, which are.
+func decide(s policy.State, e policy.Endpoint, policies []*v1alpha1.NetIOPolicy, direction v1alpha1.PolicyType, p Packet) Verdict {
 	type candidate struct {
 		priority int32
 		action   v1alpha1.Action
@@ -101,6 +104,16 @@ func decide(s policy.State, policies []*v1alpha1.NetIOPolicy, direction v1alpha1
 		log      bool
 	}
 	var matching []candidate
+	open := len(policies) == 0
+	for _, np := range s.NetworkPolicies {
+		if !isolates(np, e, direction) {
+			continue
+		}
+		open = false
+		if allows(s, np, e, direction, p) {
+			matching = append(matching, candidate{priority: v1alpha1.DefaultPriority, action: v1alpha1.ActionAllow, policy: "NetworkPolicy:" + np.Namespace + "/" + np.Name})
+		}
+	}
 	for _, np := range policies {
 		priority := int32(v1alpha1.DefaultPriority)
 		if np.Spec.Priority != nil {
@@ -109,19 +122,19 @@ func decide(s policy.State, policies []*v1alpha1.NetIOPolicy, direction v1alpha1
 		if direction == v1alpha1.PolicyTypeIngress {
 			for i, r := range np.Spec.Ingress {
 				if peersMatch(s, np.Namespace, r.From, p.Src) && protocolsMatch(r.RuleProtocols, p) {
-					matching = append(matching, candidate{priority, r.Action, np.Name, i, r.Name, r.Log})
+					matching = append(matching, candidate{priority, r.Action, np.Namespace + "/" + np.Name, i, r.Name, r.Log})
 				}
 			}
 		} else {
 			for i, r := range np.Spec.Egress {
 				if peersMatch(s, np.Namespace, r.To, p.Dst) && protocolsMatch(r.RuleProtocols, p) {
-					matching = append(matching, candidate{priority, r.Action, np.Name, i, r.Name, r.Log})
+					matching = append(matching, candidate{priority, r.Action, np.Namespace + "/" + np.Name, i, r.Name, r.Log})
 				}
 			}
 		}
 	}
 	if len(matching) == 0 {
-		return Verdict{Allowed: len(policies) == 0}
+		return Verdict{Allowed: open}
 	}
 	// Lower priority first, then Deny before Allow. What remains equal gives the
 	// same verdict; the policy's name and the place of the rule tell which one is
@@ -141,13 +154,16 @@ func decide(s policy.State, policies []*v1alpha1.NetIOPolicy, direction v1alpha1
 		}
 		return a.index - b.index
 	})
+	if strings.HasPrefix(first.policy, "NetworkPolicy:") {
+		return Verdict{Allowed: true, Rule: first.policy}
+	}
 	rule := string(first.rule)
 	if rule == "" {
 		rule = fmt.Sprintf("%s[%d]", map[v1alpha1.PolicyType]string{"Ingress": "ingress", "Egress": "egress"}[direction], first.index)
 	}
 	return Verdict{
 		Allowed: first.action == v1alpha1.ActionAllow,
-		Rule:    first.policy + "/" + rule,
+		Rule:    first.policy[strings.Index(first.policy, "/")+1:] + "/" + rule,
 		Logged:  first.log,
 	}
 }
