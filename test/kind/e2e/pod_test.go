@@ -91,6 +91,7 @@ func create(t *testing.T, namespace, name string, node topology.Node, host bool,
 				Image:           artifact.ProbeImage,
 				ImagePullPolicy: corev1.PullNever,
 				Args:            []string{"serve", port},
+				Ports:           []corev1.ContainerPort{{Name: probe.PortName, ContainerPort: int32(number)}},
 				ReadinessProbe: &corev1.Probe{
 					ProbeHandler:  corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromInt(number)}},
 					PeriodSeconds: 1,

@@ -7,14 +7,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
 
 	"netio.dev/netio/api/v1alpha1"
+	"netio.dev/netio/test/kind/probe"
 )
 
 // policies makes and changes NetIOPolicy objects.
@@ -122,6 +128,81 @@ func TestPolicy(t *testing.T) {
 			t.Fatal(err)
 		}
 		awaitReach(t, stranger, db, true)
+	})
+}
+
+// TestNetworkPolicy: Kubernetes' own policies hold, and leave kubelet's probes
+// alone.
+//
+//	n1: db <── NetworkPolicies
+//	last node: friend and stranger, by turns, in namespaces of their own
+func TestNetworkPolicy(t *testing.T) {
+	namespace, elsewhere := newNamespace(t), newNamespace(t)
+	first, last := under.Nodes[0], under.Nodes[len(under.Nodes)-1]
+	startPod(t, namespace, "db", first)
+	startPod(t, namespace, "near", last)
+	startPod(t, elsewhere, "far", last)
+	db, near, far := awaitPod(t, namespace, "db"), awaitPod(t, namespace, "near"), awaitPod(t, elsewhere, "far")
+	began := time.Now()
+	api := client.NetworkingV1().NetworkPolicies(namespace)
+	named := intstr.FromString(probe.PortName)
+	for _, step := range []struct {
+		name      string
+		rules     []networkingv1.NetworkPolicyIngressRule
+		near, far bool // reach db by TCP
+	}{
+		{"deny", nil, false, false},
+		{"allow a namespace", []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{
+			NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: elsewhere}},
+		}}}}, false, true},
+		{"allow a port by name", []networkingv1.NetworkPolicyIngressRule{{
+			From:  []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{}}},
+			Ports: []networkingv1.NetworkPolicyPort{{Port: &named}},
+		}}, true, false},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			policy, err := api.Create(t.Context(), &networkingv1.NetworkPolicy{
+				ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}, Spec: networkingv1.NetworkPolicySpec{Ingress: step.rules},
+			}, metav1.CreateOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			awaitTCP(t, near, db, step.near)
+			awaitTCP(t, far, db, step.far)
+			if err := api.Delete(t.Context(), policy.Name, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			awaitTCP(t, near, db, true)
+			awaitTCP(t, far, db, true)
+		})
+	}
+	is, err := client.CoreV1().Pods(namespace).Get(t.Context(), db.name, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range is.Status.Conditions {
+		// A probe that fails for three seconds would have shown.
+		if c.Type == corev1.PodReady && (c.Status != corev1.ConditionTrue || c.LastTransitionTime.After(began)) {
+			t.Errorf("db was not ready all the time: %v", c)
+		}
+	}
+}
+
+// awaitTCP is awaitReach for TCP alone.
+func awaitTCP(t *testing.T, from, to pod, reaches bool) {
+	t.Helper()
+	tcp := slices.DeleteFunc(to.targets(), func(target string) bool { return !strings.HasPrefix(target, "tcp") })
+	await(t, fmt.Sprintf("%s reaches %s by TCP: %v", from.name, to.name, reaches), func(ctx context.Context) error {
+		answers, err := from.reach(ctx, tcp...)
+		if err != nil {
+			return err
+		}
+		for target, a := range answers {
+			if (a.Error == "") != reaches {
+				return fmt.Errorf("%s: %+v", target, a)
+			}
+		}
+		return nil
 	})
 }
 

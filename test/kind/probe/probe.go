@@ -15,6 +15,9 @@ import (
 	"os"
 )
 
+// PortName is what pods call their port.
+const PortName = "probe"
+
 // DefaultPort is not a privileged one, since pods may run as anybody.
 const DefaultPort = "8080"
 
