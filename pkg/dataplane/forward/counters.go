@@ -60,10 +60,15 @@ func (w *Worker) newCounters(id uint32) *PortCounters {
 const forgetAtATime = 1024
 
 // forget drops what there is of a port that has been removed: a port that gets
-// its number begins with nothing.
+// its number begins with nothing. Its drops count on as those of no port, so that
+// the sum over all ports never falls.
 func (w *Worker) forget(id uint32) {
-	if id < uint32(len(w.ports)) {
+	if c := w.known(id); c != nil && id != 0 {
 		w.ports[id] = nil
+		gone := w.counters(0)
+		for r, n := range c.Drops {
+			gone.Drops[r] += n
+		}
 	}
 	w.forgetConns(id, w.conns.PortLen(id))
 }

@@ -168,6 +168,15 @@ func TestPortsAndDrops(t *testing.T) {
 	if status.Code(err) != codes.NotFound || !strings.Contains(err.Error(), `"nobody"`) {
 		t.Errorf("error %v, want NOT_FOUND with the port's name", err)
 	}
+	t.Run("drops of a port that goes count on", func(t *testing.T) {
+		b.apply(podNet(func(s *dataplanev1.Snapshot) {
+			s.Ports = slices.DeleteFunc(s.Ports, func(p *dataplanev1.Port) bool { return p.GetName() == "c" })
+		}))
+		gone := &dataplanev1.DropCount{Reason: "multicast", Packets: 1, Description: ReasonMulticast.Description()}
+		if d := gocmp.Diff([]*dataplanev1.DropCount{spoofed, gone}, drops(""), protocmp.Transform()); d != "" {
+			t.Errorf("drops (-want +got):\n%s", d)
+		}
+	})
 	t.Run("a port whose knet could not be made is listed", func(t *testing.T) {
 		b.dev.FailPorts(func(op, name string) error {
 			if op == "add" && name == "d" {
