@@ -66,6 +66,16 @@ type Config struct {
 	Connections Connections
 	// InstallCNI is nil unless the agent is to install the CNI plugin.
 	InstallCNI *InstallCNI
+	// Metrics is nil unless the agent is to serve metrics over HTTP.
+	Metrics *Metrics
+}
+
+// Metrics says where metrics and health are served, and how fine they are.
+type Metrics struct {
+	// Address is IP:PORT, or :PORT for every address of the host.
+	Address string
+	// PerPod adds time series for each pod.
+	PerPod bool
 }
 
 // Connections bounds the connection table; 0 is the forwarder's default.
@@ -93,6 +103,17 @@ type InstallCNI struct {
 	// PortMappings chains the reference plugin "portmap", which publishes
 	// ports of pods on the host.
 	PortMappings bool
+}
+
+// String is what messages call it, "none" for nil.
+func (m *Metrics) String() string {
+	switch {
+	case m == nil:
+		return "none"
+	case m.PerPod:
+		return m.Address + " with perPod"
+	}
+	return m.Address
 }
 
 // Mistake is one thing that is wrong in a configuration file.

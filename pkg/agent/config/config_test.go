@@ -70,6 +70,7 @@ forwarderSocket: /run/n/f
 coolDown: 5m
 connections: {max: 65536, maxPerPort: 4096, timeouts: {udp: 10s, tcpEstablished: 24h}}
 installCNI: {binDir: /opt/bin, confDir: /etc/net.d, network: pods, portMappings: true}
+metrics: {address: "[::1]:9617", perPod: true}
 `, func(c *Config) {
 			c.Node, c.MTU, c.HostInterface, c.Masquerade = "host1", 1400, "pods", false
 			c.RouterAddresses = addrs("10.244.0.254", "fd00:10:244::fe")
@@ -78,6 +79,7 @@ installCNI: {binDir: /opt/bin, confDir: /etc/net.d, network: pods, portMappings:
 			c.CoolDown = 5 * time.Minute
 			c.Connections = Connections{65536, 4096, Timeouts{UDP: 10 * time.Second, TCPEstablished: 24 * time.Hour}}
 			c.InstallCNI = &InstallCNI{"/opt/bin", "/etc/net.d", "pods", "10-pods.conflist", true}
+			c.Metrics = &Metrics{"[::1]:9617", true}
 		}},
 		{"sockets follow runDir", "podCIDRs: [10.244.0.0/24, fd00:10:244::/64]\nrunDir: /run/n", func(c *Config) {
 			c.RunDir, c.Socket, c.ForwarderSocket = "/run/n", "/run/n/agent.sock", "/run/n/forwarder.sock"
@@ -148,6 +150,10 @@ func TestParseMistakes(t *testing.T) {
 		{"per port more than all", ok + "connections: {max: 2000, maxPerPort: 3000}", []string{"3000 is more than connections.max, 2000"}},
 		{"network name", ok + "installCNI: {network: a/b}", []string{"is not a CNI network name", "is not a file name that ends in .conflist"}},
 		{"conflist name", ok + "installCNI: {file: netio.conf}", []string{"is not a file name that ends in .conflist"}},
+		{"metrics without address", ok + "metrics: {perPod: true}", []string{"c.yaml:2: metrics.address: not given; expected IP:PORT such as"}},
+		{"metrics without port", ok + "metrics: {address: 127.0.0.1}", []string{`"127.0.0.1" has no port`}},
+		{"metrics at port 0", ok + "metrics: {address: '127.0.0.1:0'}", []string{`has no port`}},
+		{"metrics at a name", ok + "metrics: {address: 'localhost:9617'}", []string{`"localhost" is not an IP address`}},
 		{"several at once", "podCIDR: [10.244.0.0/24]\nmtu: 1\nnode: []", []string{"c.yaml:1: podCIDR: unknown", "c.yaml:2: mtu", "c.yaml:3: node: found a list"}},
 	}
 	for _, tt := range tests {
@@ -191,6 +197,9 @@ func TestMerge(t *testing.T) {
 	got, kept := c.Merge("c.yaml", parse("podCIDRs: [10.245.0.0/24]\nmtu: 1400\nmasquerade: false"))
 	if got.MTU != 1400 || got.Masquerade || got.PodCIDRs[0] != c.PodCIDRs[0] {
 		t.Errorf("merged to %+v", got)
+	}
+	if _, kept := c.Merge("c.yaml", parse("podCIDRs: [10.244.0.0/24]\nmetrics: {address: ':9617'}")); len(kept) != 1 || !strings.Contains(kept[0].Error(), "changed from none to :9617") {
+		t.Errorf("metrics: %v", kept)
 	}
 	if len(kept) != 2 || kept[0].Field != "podCIDRs" || kept[1].Field != "routerAddresses" {
 		t.Errorf("kept %v, expected podCIDRs and routerAddresses", kept)

@@ -88,6 +88,7 @@ func (d *decoder) decode(data []byte) *Config {
 		"coolDown":         d.duration(&c.CoolDown, 0, 24*time.Hour),
 		"connections":      d.connections(&c.Connections),
 		"installCNI":       d.installCNI(&c.InstallCNI),
+		"metrics":          d.metrics(&c.Metrics),
 	})
 	c.setDefaults()
 	return c
@@ -129,6 +130,17 @@ func (d *decoder) installCNI(c **InstallCNI) func(*yaml.Node, string) {
 			"network":      d.string(&i.Network),
 			"file":         d.string(&i.File),
 			"portMappings": d.bool(&i.PortMappings),
+		})
+	}
+}
+
+func (d *decoder) metrics(c **Metrics) func(*yaml.Node, string) {
+	return func(n *yaml.Node, path string) {
+		m := &Metrics{}
+		*c = m
+		d.mapping(n, path, map[string]func(*yaml.Node, string){
+			"address": d.string(&m.Address),
+			"perPod":  d.bool(&m.PerPod),
 		})
 	}
 }

@@ -26,7 +26,7 @@ func TestGuide(t *testing.T) {
 		}
 	}
 	// A wrong field's message lists the right ones.
-	for _, wrong := range []string{"x: 1", "connections: {x: 1}", "connections: {timeouts: {x: 1}}", "installCNI: {x: 1}"} {
+	for _, wrong := range []string{"x: 1", "connections: {x: 1}", "connections: {timeouts: {x: 1}}", "installCNI: {x: 1}", "metrics: {x: 1}"} {
 		_, err := Parse("c.yaml", []byte("podCIDRs: [10.0.0.0/24]\n"+wrong))
 		_, list, ok := strings.Cut(err.Error(), "the fields here are ")
 		if !ok {

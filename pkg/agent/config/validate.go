@@ -4,9 +4,11 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -28,6 +30,7 @@ func (d *decoder) validate(c *Config) {
 	}
 	d.validateNames(c)
 	d.validatePaths(c)
+	d.validateMetrics(c.Metrics)
 	if m := c.Connections; m.Max != 0 && m.MaxPerPort > m.Max {
 		d.add("connections.maxPerPort", "%d is more than connections.max, %d; lower it", m.MaxPerPort, m.Max)
 	}
@@ -160,6 +163,25 @@ func (d *decoder) validatePaths(c *Config) {
 	}
 	if c.Socket == c.ForwarderSocket {
 		d.add("forwarderSocket", "%s is the agent's own socket too; give them different paths", c.Socket)
+	}
+}
+
+func (d *decoder) validateMetrics(m *Metrics) {
+	const expected = "expected IP:PORT such as 127.0.0.1:9617, or :9617 for every address of the host"
+	if m == nil {
+		return
+	}
+	if m.Address == "" {
+		d.add("metrics.address", "not given; %s; or remove metrics", expected)
+		return
+	}
+	host, port, err := net.SplitHostPort(m.Address)
+	if n, wrong := strconv.ParseUint(port, 10, 16); err != nil || wrong != nil || n == 0 {
+		d.add("metrics.address", "%q has no port; %s", m.Address, expected)
+		return
+	}
+	if ip, err := netip.ParseAddr(host); host != "" && (err != nil || ip.Zone() != "") {
+		d.add("metrics.address", "%q is not an IP address; %s", host, expected)
 	}
 }
 

@@ -38,6 +38,7 @@ import (
 	"netio.dev/netio/pkg/agent/desired"
 	"netio.dev/netio/pkg/agent/forwarder"
 	"netio.dev/netio/pkg/agent/hostnet"
+	"netio.dev/netio/pkg/agent/metrics"
 	"netio.dev/netio/pkg/agent/policylog"
 	"netio.dev/netio/pkg/agent/problem"
 	"netio.dev/netio/pkg/agent/service"
@@ -82,6 +83,7 @@ type agent struct {
 	hostLoop  *hostnet.Keeper
 	hostMTU   int
 	policyLog *policylog.Log
+	recorder  *metrics.Recorder
 	// policies is how many are wanted.
 	policies atomic.Int64
 	// joined wakes who follows the forwarder's starts.
@@ -107,7 +109,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	a := &agent{Options: o, started: time.Now(), joined: make(chan struct{}, 1),
+	a := &agent{Options: o, started: time.Now(), recorder: metrics.NewRecorder(), joined: make(chan struct{}, 1),
 		hostErr: hostnet.ErrNoInterface, hostPass: make(chan struct{}), portErrs: map[string]string{}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -222,6 +224,9 @@ func (a *agent) run(ctx context.Context, data []byte) error {
 
 	a.policyLog = policylog.New(a.keeper.Observation(), slog.Default())
 	workers.Go(func() { a.policyLog.Run(background) })
+	if c.Metrics != nil {
+		workers.Go(func() { a.serveMetrics(background, c.Metrics) })
+	}
 	facts, ended := a.follow(background, &workers)
 	var initial desired.State
 	select {
@@ -243,7 +248,7 @@ func (a *agent) run(ctx context.Context, data []byte) error {
 	if err != nil {
 		return err
 	}
-	g := grpc.NewServer()
+	g := grpc.NewServer(grpc.UnaryInterceptor(a.recorder.Interceptor))
 	service.Register(g, service.Options{
 		Version: a.Version, Node: c.Node, Mode: a.Source.Mode(), Started: a.started,
 		Manager: a.manager, Keeper: a.keeper, Leases: a.leases, Problems: &a.problems,

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
 
@@ -80,6 +81,7 @@ func (a *agent) follow(ctx context.Context, workers *sync.WaitGroup) (<-chan Fac
 	first, ended := make(chan Facts, 1), make(chan error, 1)
 	told := false
 	notify := func(f Facts) {
+		known := time.Now()
 		a.mu.Lock()
 		was := a.facts
 		a.facts = f
@@ -95,11 +97,15 @@ func (a *agent) follow(ctx context.Context, workers *sync.WaitGroup) (<-chan Fac
 			slog.Info("policies changed", "policies", a.policies.Load())
 		}
 		a.wantHost()
-		a.refused(a.Source.Mode(), a.keeper.Change(func(s desired.State) desired.State {
+		err := a.keeper.Change(func(s desired.State) desired.State {
 			s.Policies, s.NetworkPolicies = f.Policies, f.NetworkPolicies
 			s.Cluster, s.Node.Zone, s.Node.PodNetworks = f.Cluster, f.Zone, f.networks()
 			return s
-		}))
+		})
+		if err == nil {
+			a.recorder.PolicyInForce(time.Since(known))
+		}
+		a.refused(a.Source.Mode(), err)
 	}
 	workers.Go(func() {
 		err := a.Source.Follow(ctx, a.current(), notify, &a.problems)

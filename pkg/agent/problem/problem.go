@@ -67,6 +67,17 @@ func (l *List) Report(part string, err error) {
 	l.Replace(part, Problem{Source: part, Message: err.Error()})
 }
 
+// Counts returns how many problems each part has, of those that have any.
+func (l *List) Counts() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	counts := map[string]int{}
+	for part, p := range l.parts {
+		counts[part] = len(p)
+	}
+	return counts
+}
+
 // All returns the problems, by source.
 func (l *List) All() []Problem {
 	l.mu.Lock()

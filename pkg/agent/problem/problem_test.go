@@ -18,6 +18,9 @@ func TestList(t *testing.T) {
 	if len(got) != 3 || got[0].Message != "a" || got[1].Message != "b" || got[2].Source != "forwarder" {
 		t.Fatalf("got %v", got)
 	}
+	if counts := l.Counts(); len(counts) != 2 || counts["config"] != 2 || counts["forwarder"] != 1 {
+		t.Errorf("counts %v", counts)
+	}
 	since := got[0].Since
 	l.Replace("config", Problem{Source: "c.yaml:1", Message: "a"})
 	l.Report("forwarder", nil)
