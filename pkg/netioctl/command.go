@@ -28,6 +28,7 @@ type app struct {
 	zone        *time.Location
 	now         func() time.Time
 
+	host            *host
 	format          format
 	forwarderSocket string
 	agentSocket     string
@@ -37,7 +38,7 @@ type app struct {
 }
 
 func newApp(version string, out, errOut io.Writer) *app {
-	return &app{version: version, out: out, errOut: errOut, zone: time.Local, now: time.Now, completionTimeout: time.Second}
+	return &app{version: version, out: out, errOut: errOut, zone: time.Local, now: time.Now, host: &host{"/", runCommand}, completionTimeout: time.Second}
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -75,6 +76,7 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 3 "policy explain": denied.`,
 		a.captureCommand(),
 		a.endpointsCommand(),
 		a.configCommand(),
+		a.sysdumpCommand(),
 		a.versionCommand(),
 	)
 	return root
