@@ -33,6 +33,8 @@ type fakeForwarder struct {
 	packets []*dataplanev1.CapturedPacket
 	// end is what a stream returns after the last of them; nil: it stays open.
 	end error
+	// dropped are the answers to ListDrops, one after the other; nil: a fixed one.
+	dropped chan *dataplanev1.ListDropsResponse
 	// requests that were made.
 	explained chan *dataplanev1.ExplainRequest
 	monitored chan *dataplanev1.MonitorRequest
@@ -110,6 +112,13 @@ func (f *fakeForwarder) ListFlows(req *dataplanev1.ListFlowsRequest, stream grpc
 }
 
 func (f *fakeForwarder) ListDrops(_ context.Context, req *dataplanev1.ListDropsRequest) (*dataplanev1.ListDropsResponse, error) {
+	if f.dropped != nil {
+		list, ok := <-f.dropped
+		if !ok {
+			return nil, status.Error(codes.Unavailable, "shutting down")
+		}
+		return list, nil
+	}
 	all := []*dataplanev1.DropCount{
 		{Port: "knet12c0", Reason: "policy-ingress", Packets: 112, Description: "a policy of the receiver forbids it; netioctl policy explain says which"},
 		{Port: "knet12c0", Reason: "spoofed-source", Packets: 16, Description: "its source address does not belong to the port"},
