@@ -21,6 +21,7 @@ const DefaultRunDir = "/run/netio"
 
 // app is one run of netioctl.
 type app struct {
+	name        string // as people call it
 	version     string
 	out, errOut io.Writer
 	terminal    bool // out is one
@@ -38,7 +39,7 @@ type app struct {
 }
 
 func newApp(version string, out, errOut io.Writer) *app {
-	return &app{version: version, out: out, errOut: errOut, zone: time.Local, now: time.Now, host: &host{"/", runCommand}, completionTimeout: time.Second}
+	return &app{name: "netioctl", version: version, out: out, errOut: errOut, zone: time.Local, now: time.Now, host: &host{"/", runCommand}, completionTimeout: time.Second}
 }
 
 func (a *app) rootCommand() *cobra.Command {

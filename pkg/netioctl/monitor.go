@@ -72,7 +72,7 @@ func (a *app) monitor(ctx context.Context, flags filterFlags, limit uint64) erro
 		}
 	}
 	if lost > 0 {
-		a.note("netioctl: %s came too fast and were left out; narrow the filter", plural(lost, "event"))
+		a.note("%s: %s came too fast and were left out; narrow the filter", a.name, plural(lost, "event"))
 	}
 	return nil
 }

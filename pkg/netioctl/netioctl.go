@@ -16,8 +16,11 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
 
@@ -47,6 +50,7 @@ func Main(version string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a := newApp(version, os.Stdout, os.Stderr)
+	a.name = calledAs(os.Args[0])
 	a.terminal = term.IsTerminal(int(os.Stdout.Fd()))
 	a.color = a.terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	return a.run(ctx, os.Args[1:])
@@ -55,6 +59,10 @@ func Main(version string) int {
 // run carries out one command line.
 func (a *app) run(ctx context.Context, args []string) int {
 	root := a.rootCommand()
+	if root.DisplayName() != a.name {
+		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: a.name}
+		rename(root, a.name)
+	}
 	root.SetArgs(args)
 	root.SetOut(a.out)
 	root.SetErr(a.errOut)
@@ -66,15 +74,33 @@ func (a *app) run(ctx context.Context, args []string) int {
 	case errors.Is(err, errDenied):
 		return exitDenied
 	case errors.As(err, &usage):
-		fmt.Fprintf(a.errOut, "netioctl: %v\nRun '%s --help' for what it takes.\n", err, cmd.CommandPath())
+		fmt.Fprintf(a.errOut, "%s: %v\nRun '%s --help' for what it takes.\n", a.name, err, cmd.CommandPath())
 		return exitUsage
 	case errors.Is(err, syscall.EPIPE):
 		return exitOK // the reader has seen enough
 	case ctx.Err() != nil:
 		err = errors.New("interrupted")
 	}
-	fmt.Fprintf(a.errOut, "netioctl: %v\n", err)
+	fmt.Fprintf(a.errOut, "%s: %v\n", a.name, err)
 	return exitError
+}
+
+// calledAs is what people write to run the program at path: kubectl finds plugins by
+// file names that begin with kubectl-
+// (https://kubernetes.io/docs/tasks/extend-kubectl/kubectl-plugins/).
+func calledAs(path string) string {
+	if plugin, ok := strings.CutPrefix(filepath.Base(path), "kubectl-"); ok {
+		return "kubectl " + strings.ReplaceAll(plugin, "_", "-")
+	}
+	return "netioctl"
+}
+
+// rename makes usage texts and examples of a command, and of those below it, say name.
+func rename(cmd *cobra.Command, name string) {
+	cmd.Example = strings.ReplaceAll(cmd.Example, "netioctl ", name+" ")
+	for _, c := range cmd.Commands() {
+		rename(c, name)
+	}
 }
 
 // note tells something beside the output.
