@@ -100,7 +100,7 @@ func (h *host) files(w io.Writer, globs []string) error {
 		}
 	}
 	if !found {
-		return fmt.Errorf("there is no %s", globs[0])
+		return fmt.Errorf("there is no /%s", globs[0])
 	}
 	return nil
 }
