@@ -174,29 +174,13 @@ func Read(path, example string) ([]byte, error) {
 
 // Parse reads a configuration; file is its name in messages.
 func Parse(file string, data []byte) (*Config, error) {
-	d := &decoder{file: file}
-	c := d.decode(data)
-	if len(d.mistakes) == 0 {
-		d.validate(c)
-	}
-	if len(d.mistakes) > 0 {
-		return nil, d.sorted()
-	}
-	return c, nil
+	return (&decoder{file: file}).parse(data)
 }
 
 // ParseNode reads the configuration of a node of a cluster. It has no prefixes of
 // pods, nor a router's addresses, which come from the cluster: see WithPodCIDRs.
 func ParseNode(file string, data []byte) (*Config, error) {
-	d := &decoder{file: file, cluster: true}
-	c := d.decode(data)
-	if len(d.mistakes) == 0 {
-		d.validate(c)
-	}
-	if len(d.mistakes) > 0 {
-		return nil, d.sorted()
-	}
-	return c, nil
+	return (&decoder{file: file, cluster: true}).parse(data)
 }
 
 // WithPodCIDRs is c with prefixes that pods get addresses from, and their first

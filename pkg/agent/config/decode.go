@@ -27,6 +27,17 @@ type decoder struct {
 	lines map[string]int
 }
 
+func (d *decoder) parse(data []byte) (*Config, error) {
+	c := d.decode(data)
+	if len(d.mistakes) == 0 {
+		d.validate(c)
+	}
+	if len(d.mistakes) > 0 {
+		return nil, d.sorted()
+	}
+	return c, nil
+}
+
 func (d *decoder) add(path, format string, args ...any) {
 	d.mistakes = append(d.mistakes, Mistake{d.file, d.lineOf(path), path, fmt.Sprintf(format, args...)})
 }
