@@ -220,7 +220,7 @@ func (k *Keeper) Run(ctx context.Context, initial desired.State) {
 	var watcher sync.WaitGroup
 	watcher.Go(func() { k.watchConnection(ctx) })
 	defer watcher.Wait()
-	defer k.stop()
+	defer k.Close()
 	for ctx.Err() == nil {
 		k.turn(ctx)
 		select {
@@ -246,8 +246,9 @@ func (k *Keeper) watchConnection(ctx context.Context) {
 	}
 }
 
-// stop answers whoever still waits.
-func (k *Keeper) stop() {
+// Close ends a Keeper that does not Run: whoever waits, or comes later, gets
+// ErrStopped.
+func (k *Keeper) Close() {
 	k.mu.Lock()
 	k.closed = true
 	waiting := k.queue

@@ -233,8 +233,10 @@ func (a *agent) run(ctx context.Context, data []byte) error {
 	case f := <-facts:
 		initial = a.initialState(f)
 	case err := <-ended:
+		a.keeper.Close()
 		return err
 	case <-ctx.Done():
+		a.keeper.Close() // the source may be telling more already
 		return nil
 	}
 	workers.Go(func() { a.keeper.Run(background, initial) })

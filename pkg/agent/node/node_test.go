@@ -21,9 +21,11 @@ import (
 	"google.golang.org/grpc/status"
 
 	agentv1 "netio.dev/netio/pkg/agent/api/v1"
+	"netio.dev/netio/pkg/agent/config"
 	"netio.dev/netio/pkg/agent/forwardertest"
 	"netio.dev/netio/pkg/agent/netnstest"
 	"netio.dev/netio/pkg/agent/node"
+	"netio.dev/netio/pkg/agent/problem"
 	"netio.dev/netio/pkg/agent/socket"
 	"netio.dev/netio/pkg/agent/standalone"
 	"netio.dev/netio/pkg/cni/pending"
@@ -474,6 +476,40 @@ func TestCleanup(t *testing.T) {
 	for _, dir := range []string{"bin", "net.d", "state"} {
 		if entries, _ := os.ReadDir(b.path(dir)); len(entries) != 0 {
 			t.Errorf("left in %s: %v", dir, entries)
+		}
+	}
+}
+
+// hasty is a source that goes on telling while the agent is asked to stop.
+type hasty struct {
+	standalone.Source
+	stop context.CancelFunc
+}
+
+func (h hasty) Follow(ctx context.Context, _ *config.Config, notify func(node.Facts), _ *problem.List) error {
+	h.stop()
+	notify(node.Facts{})
+	notify(node.Facts{})
+	<-ctx.Done()
+	return nil
+}
+
+// TestStopAtTheStart: whichever the agent takes up first, the first facts or the
+// wish to stop, it ends.
+func TestStopAtTheStart(t *testing.T) {
+	b := newBed(t)
+	for range 10 {
+		ctx, cancel := context.WithCancel(context.Background())
+		b.Source = hasty{*b.source, cancel}
+		done := make(chan error, 1)
+		go func() { done <- node.Run(ctx, b.Options) }()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatal("it goes on")
 		}
 	}
 }
