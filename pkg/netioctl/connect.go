@@ -71,6 +71,18 @@ func (a *app) agent() (*agent, error) {
 	return &agent{agentv1.NewAgentClient(conn), conn}, nil
 }
 
+// both connects to both; close ends both connections.
+func (a *app) both() (fw *forwarder, g *agent, close func(), err error) {
+	if fw, err = a.forwarder(); err != nil {
+		return nil, nil, nil, err
+	}
+	if g, err = a.agent(); err != nil {
+		fw.Close()
+		return nil, nil, nil, err
+	}
+	return fw, g, func() { g.Close(); fw.Close() }, nil
+}
+
 // connect makes the client side; the socket is opened by the first request.
 func (d *daemon) connect() (*grpc.ClientConn, error) {
 	dial := func(ctx context.Context, _ string) (net.Conn, error) {

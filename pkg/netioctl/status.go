@@ -24,16 +24,11 @@ forwarder that does not answer is an error, after what the agent has to say.`,
 		Args:              arguments(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			fw, err := a.forwarder()
+			fw, g, end, err := a.both()
 			if err != nil {
 				return err
 			}
-			defer fw.Close()
-			g, err := a.agent()
-			if err != nil {
-				return err
-			}
-			defer g.Close()
+			defer end()
 			st, fwErr := fw.Status(cmd.Context(), &dataplanev1.StatusRequest{})
 			info, agentErr := g.Info(cmd.Context(), &agentv1.InfoRequest{})
 			if a.format != formatTable {

@@ -99,16 +99,11 @@ type dumpPart struct {
 
 // dump writes the archive, and shows what is in it.
 func (a *app) dump(ctx context.Context, to, show io.Writer, dir, agentConfig string) error {
-	fw, err := a.forwarder()
+	fw, g, end, err := a.both()
 	if err != nil {
 		return err
 	}
-	defer fw.Close()
-	g, err := a.agent()
-	if err != nil {
-		return err
-	}
-	defer g.Close()
+	defer end()
 	out := newArchive(to, dir, a.now(), dumpRoom, dumpLimit)
 	parts := append(a.daemonParts(fw, g), a.host.parts(agentConfig)...)
 	for _, p := range parts {

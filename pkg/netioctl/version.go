@@ -27,16 +27,11 @@ func (a *app) versionCommand() *cobra.Command {
 		Args:              arguments(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			fw, err := a.forwarder()
+			fw, g, end, err := a.both()
 			if err != nil {
 				return err
 			}
-			defer fw.Close()
-			g, err := a.agent()
-			if err != nil {
-				return err
-			}
-			defer g.Close()
+			defer end()
 			doc := versionDoc{Netioctl: a.version}
 			st, fwErr := fw.Status(cmd.Context(), &dataplanev1.StatusRequest{})
 			if fwErr == nil {

@@ -90,7 +90,7 @@ func (c *Compiler) translateNetworkPolicy(p *networkPolicy) {
 	}
 }
 
-// namePort counts an endpoint's ports, or, with by -1, no longer.
+// namePorts counts an endpoint's ports, or, with by -1, no longer.
 func (c *Compiler) namePorts(ports []Port, by int) {
 	for _, port := range ports {
 		key := portKey{port.Protocol, port.Name}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package cluster is the agent's source on a node of a Kubernetes cluster: pods,
-// namespaces, nodes and policies come from the API server.
+// namespaces, nodes, policies and services come from the API server.
 //
 //	Node spec.podCIDRs ───> configuration (addresses of pods, the router's)
 //	pods, namespaces, nodes, policies, services ──kube.Watcher──> Facts
@@ -39,12 +39,12 @@ const again = time.Second
 type Source struct {
 	name   string
 	config *rest.Config
+	begin  sync.Once
 
 	mu      sync.Mutex
 	watcher *kube.Watcher
 	view    *kube.View
 	changed chan struct{} // closed and replaced with each view
-	stop    context.CancelFunc
 }
 
 var _ node.Source = (*Source)(nil)
@@ -72,23 +72,12 @@ func (s *Source) Configure(ctx context.Context, file string, data []byte, proble
 		return nil, config.Mistakes{{File: file, Field: "node", Message: fmt.Sprintf("%s; the agent was started for %s: remove the field", c.Node, s.name)}}
 	}
 	c.Node = s.name
-	s.start(ctx, problems)
+	s.begin.Do(func() { go s.watch(ctx, problems) })
 	prefixes, err := s.podCIDRs(ctx, problems)
 	if err != nil {
 		return nil, err
 	}
 	return c.WithPodCIDRs("node "+s.name, prefixes)
-}
-
-// start begins to follow the cluster, at the first call.
-func (s *Source) start(ctx context.Context, problems *problem.List) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stop != nil {
-		return
-	}
-	ctx, s.stop = context.WithCancel(ctx)
-	go s.watch(ctx, problems)
 }
 
 // watch follows the cluster until ctx ends, and begins anew where it could not.

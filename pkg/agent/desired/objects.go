@@ -16,8 +16,8 @@ func each[T namespaced](was, now map[string]T, set func(T), gone func(namespace,
 			gone(o.GetNamespace(), o.GetName())
 		}
 	}
-	for name, o := range now {
-		if was[name] != o {
+	for key, o := range now {
+		if was[key] != o {
 			set(o)
 		}
 	}

@@ -19,9 +19,11 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	ctrl "sigs.k8s.io/controller-runtime"
 
 	"netio.dev/netio/test/internal/netlab"
 	"netio.dev/netio/test/kind/node"
@@ -94,6 +96,8 @@ func (c *Cluster) Client() (*kubernetes.Clientset, *rest.Config, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("read kubeconfig: %w", err)
 	}
+	// What the library would complain of otherwise, on standard error.
+	ctrl.SetLogger(logr.Discard())
 	// The namespace stays open as long as the process: connections are made
 	// whenever the client needs one.
 	config.Dial = func(ctx context.Context, network, address string) (conn net.Conn, err error) {

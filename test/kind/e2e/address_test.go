@@ -5,8 +5,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"testing"
 
 	agentv1 "netio.dev/netio/pkg/agent/api/v1"
@@ -50,8 +48,7 @@ func TestDeletionFreesAddresses(t *testing.T) {
 	})
 	// By TCP alone: that nobody is there ends a connection, but no wait for a
 	// datagram.
-	tcp := slices.DeleteFunc(goes.targets(), func(target string) bool { return !strings.HasPrefix(target, "tcp") })
-	answers, err := stays.reach(t.Context(), tcp...)
+	answers, err := stays.reach(t.Context(), goes.tcpTargets()...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -204,6 +206,11 @@ func (p pod) targets() []string {
 		list = append(list, targetsAt(a.String(), a.Is6(), p.port)...)
 	}
 	return list
+}
+
+// tcpTargets are those that go by TCP.
+func (p pod) tcpTargets() []string {
+	return slices.DeleteFunc(p.targets(), func(target string) bool { return !strings.HasPrefix(target, "tcp") })
 }
 
 // targetsAt are TCP and UDP at a host, which may be a name, in a family.

@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -51,8 +49,20 @@ func (p pod) label(t *testing.T, key, value string) {
 // awaitReach waits until a pod reaches another one at all its addresses, or at none.
 func awaitReach(t *testing.T, from, to pod, reaches bool) {
 	t.Helper()
-	await(t, fmt.Sprintf("%s reaches %s: %v", from.name, to.name, reaches), func(ctx context.Context) error {
-		answers, err := from.reach(ctx, to.targets()...)
+	awaitTargets(t, from, to.targets(), reaches)
+}
+
+// awaitTCP is awaitReach for TCP alone.
+func awaitTCP(t *testing.T, from, to pod, reaches bool) {
+	t.Helper()
+	awaitTargets(t, from, to.tcpTargets(), reaches)
+}
+
+// awaitTargets waits until all targets answer a pod, or none does.
+func awaitTargets(t *testing.T, from pod, targets []string, reaches bool) {
+	t.Helper()
+	await(t, fmt.Sprintf("%s reaches %v: %v", from.name, targets, reaches), func(ctx context.Context) error {
+		answers, err := from.reach(ctx, targets...)
 		if err != nil {
 			return err
 		}
@@ -186,24 +196,6 @@ func TestNetworkPolicy(t *testing.T) {
 			t.Errorf("db was not ready all the time: %v", c)
 		}
 	}
-}
-
-// awaitTCP is awaitReach for TCP alone.
-func awaitTCP(t *testing.T, from, to pod, reaches bool) {
-	t.Helper()
-	tcp := slices.DeleteFunc(to.targets(), func(target string) bool { return !strings.HasPrefix(target, "tcp") })
-	await(t, fmt.Sprintf("%s reaches %s by TCP: %v", from.name, to.name, reaches), func(ctx context.Context) error {
-		answers, err := from.reach(ctx, tcp...)
-		if err != nil {
-			return err
-		}
-		for target, a := range answers {
-			if (a.Error == "") != reaches {
-				return fmt.Errorf("%s: %+v", target, a)
-			}
-		}
-		return nil
-	})
 }
 
 // breaks waits until the connection has ended, by no will of its own.
