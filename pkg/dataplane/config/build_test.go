@@ -65,10 +65,10 @@ func TestBuildTown(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	dns := tab.DestinationNAT(addr("10.96.0.10"), packet.ProtoUDP, 53)
-	if dns == nil || dns.Name != "dns" || !dns.Affinity || len(dns.Backends) != 2 || dns.Backends[0] != (Backend{addr("10.0.0.1"), 53, 3}) || dns.Backends[1].Weight != 1 {
+	if dns == nil || dns.Name != "dns" || dns.Affinity != time.Minute || len(dns.Backends) != 2 || dns.Backends[0] != (Backend{addr("10.0.0.1"), 53, 3}) || dns.Backends[1].Weight != 1 {
 		t.Errorf("%+v", dns)
 	}
-	if n := tab.DestinationNAT(addr("10.96.0.10"), packet.ProtoTCP, 53); n == nil || len(n.Backends) != 0 || n.Affinity {
+	if n := tab.DestinationNAT(addr("10.96.0.10"), packet.ProtoTCP, 53); n == nil || len(n.Backends) != 0 || n.Affinity != 0 {
 		t.Errorf("%+v", n)
 	}
 	if tab.DestinationNAT(addr("10.96.0.10"), packet.ProtoTCP, 54) != nil || Build(nil, nil, nil, 0).DestinationNAT(addr("10.0.0.1"), 6, 1) != nil {

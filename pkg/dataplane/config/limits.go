@@ -28,6 +28,7 @@ const (
 	MaxTotalConnections = 1 << 26
 	MaxTimeoutSeconds   = 1 << 20 // 12 days
 	MaxAffinitySeconds  = 86400
+	MaxHostAddresses    = 1 << 12
 	MinMTU, MaxMTU      = 576, 65535
 	MinMTU6             = 1280 // RFC 8200 section 5
 	maxInterfaceNameLen = 15   // IFNAMSIZ less its NUL

@@ -4,6 +4,8 @@ package config
 
 import (
 	"net/netip"
+	"slices"
+	"time"
 
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 	"netio.dev/netio/pkg/dataplane/packet"
@@ -18,11 +20,32 @@ type service struct {
 
 // DestinationNAT is a service address.
 type DestinationNAT struct {
-	Name     string
-	Backends []Backend // none: connections are refused
-	Affinity bool      // a client's connections go to the same backend
+	Name string
+	Choice
+	// External is for connections from outside, nil: they have the same choice.
+	External *Choice
+	// Affinity is how long after its last connection a client keeps its backend, 0:
+	// it does not.
+	Affinity time.Duration
 
-	config *dataplanev1.DestinationNat
+	sources []netip.Prefix // none: everywhere
+	config  *dataplanev1.DestinationNat
+}
+
+// Choice is what there is to choose from.
+type Choice struct {
+	Backends []Backend
+	// Silent: without a backend, connections are dropped and not refused.
+	Silent bool
+}
+
+// Takes tells whether connections may come from an address.
+func (n *DestinationNAT) Takes(src packet.Addr) bool {
+	if len(n.sources) == 0 {
+		return true
+	}
+	a := src.Netip()
+	return slices.ContainsFunc(n.sources, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // Backend of a service.
@@ -40,19 +63,28 @@ func (t *Tables) DestinationNAT(dst packet.Addr, proto uint8, port uint16) *Dest
 	return t.dnat[service{dst, port, proto}]
 }
 
+// IsService tells whether an address is a service's alone: it has destination NATs,
+// and is none of the host's own.
+func (t *Tables) IsService(a packet.Addr) bool {
+	_, ok := t.services[a]
+	return ok && !t.Settings.IsHost(a)
+}
+
 func (t *Tables) buildDestinationNATs(prev *Tables) {
 	list := t.snapshot.GetDestinationNats()
 	if sameSlice(list, prev.snapshot.GetDestinationNats()) && (prev.dnat != nil || len(list) == 0) {
-		t.dnat = prev.dnat
+		t.dnat, t.services = prev.dnat, prev.services
 		return
 	}
 	t.dnat = make(map[service]*DestinationNAT, len(list))
+	t.services = make(map[packet.Addr]struct{}, len(list))
 	for _, n := range list {
 		addr, err := netip.ParseAddr(n.GetAddress())
 		if err != nil {
 			continue // Validate has refused it
 		}
 		key := service{packet.AddrFrom(addr), uint16(n.GetPort()), uint8(n.GetProtocol())}
+		t.services[key.addr] = struct{}{}
 		if old := prev.dnat[key]; old != nil && old.config == n {
 			t.dnat[key] = old
 		} else {
@@ -62,13 +94,25 @@ func (t *Tables) buildDestinationNATs(prev *Tables) {
 }
 
 func newDestinationNAT(n *dataplanev1.DestinationNat) *DestinationNAT {
-	d := &DestinationNAT{Name: n.GetName(), Affinity: n.GetAffinitySeconds() > 0, config: n}
-	for _, b := range n.GetBackends() {
-		if a, err := netip.ParseAddr(b.GetAddress()); err == nil {
-			d.Backends = append(d.Backends, Backend{packet.AddrFrom(a), uint16(b.GetPort()), int(max(b.GetWeight(), 1))})
-		}
+	d := &DestinationNAT{
+		Name: n.GetName(), Choice: newChoice(n.GetBackends(), n.GetSilent()),
+		Affinity: time.Duration(n.GetAffinitySeconds()) * time.Second, sources: prefixes(n.GetSources()), config: n,
+	}
+	if e := n.GetExternal(); e != nil {
+		c := newChoice(e.GetBackends(), e.GetSilent())
+		d.External = &c
 	}
 	return d
+}
+
+func newChoice(list []*dataplanev1.Backend, silent bool) Choice {
+	c := Choice{Silent: silent}
+	for _, b := range list {
+		if a, err := netip.ParseAddr(b.GetAddress()); err == nil {
+			c.Backends = append(c.Backends, Backend{packet.AddrFrom(a), uint16(b.GetPort()), int(max(b.GetWeight(), 1))})
+		}
+	}
+	return c
 }
 
 // SourceNAT is a rule that gives connections another source.

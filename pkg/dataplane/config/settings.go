@@ -19,6 +19,24 @@ type Settings struct {
 	MaxConnectionsPerPort  int
 	Timeouts               conntrack.Timeouts
 	FragmentTimeout        time.Duration
+	// Sources of the host's connections to services; zero: none.
+	serviceIPv4, serviceIPv6 packet.Addr
+	hosts                    map[packet.Addr]struct{}
+}
+
+// ServiceSource is the source of connections to a service that come by the host's
+// port and leave by it, zero if they keep their own.
+func (s *Settings) ServiceSource(six bool) packet.Addr {
+	if six {
+		return s.serviceIPv6
+	}
+	return s.serviceIPv4
+}
+
+// IsHost tells whether an address is one of the host's own.
+func (s *Settings) IsHost(a packet.Addr) bool {
+	_, ok := s.hosts[a]
+	return ok
 }
 
 // Router is the router's address of a family (packet.IPv4, IPv6), zero if it
@@ -47,11 +65,22 @@ func buildSettings(s *dataplanev1.Settings) Settings {
 		},
 		FragmentTimeout: time.Duration(cmp.Or(to.GetFragment(), defaultFragment)) * time.Second,
 	}
-	if a, err := netip.ParseAddr(s.GetIpv4()); err == nil {
-		set.RouterIPv4 = packet.AddrFrom(a)
+	for _, f := range []struct {
+		text string
+		addr *packet.Addr
+	}{
+		{s.GetIpv4(), &set.RouterIPv4}, {s.GetIpv6(), &set.RouterIPv6},
+		{s.GetServiceIpv4(), &set.serviceIPv4}, {s.GetServiceIpv6(), &set.serviceIPv6},
+	} {
+		if a, err := netip.ParseAddr(f.text); err == nil {
+			*f.addr = packet.AddrFrom(a)
+		}
 	}
-	if a, err := netip.ParseAddr(s.GetIpv6()); err == nil {
-		set.RouterIPv6 = packet.AddrFrom(a)
+	set.hosts = make(map[packet.Addr]struct{}, len(s.GetHostAddresses()))
+	for _, text := range s.GetHostAddresses() {
+		if a, err := netip.ParseAddr(text); err == nil {
+			set.hosts[packet.AddrFrom(a)] = struct{}{}
+		}
 	}
 	return set
 }

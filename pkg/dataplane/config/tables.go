@@ -23,7 +23,9 @@ type Tables struct {
 	// values are port numbers, 0 for unreachable, with isPods or'ed in.
 	routes *route.Table
 	dnat   map[service]*DestinationNAT
-	snat   []*SourceNAT
+	// services are the addresses that dnat has.
+	services map[packet.Addr]struct{}
+	snat     []*SourceNAT
 
 	// What the next Build uses again.
 	snapshot *dataplanev1.Snapshot

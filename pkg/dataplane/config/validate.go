@@ -183,7 +183,10 @@ func (v *validator) settings(s *dataplanev1.Settings, known bool) {
 	for _, r := range []struct {
 		field, value string
 		is4          bool
-	}{{"settings.ipv4", s.GetIpv4(), true}, {"settings.ipv6", s.GetIpv6(), false}} {
+	}{
+		{"settings.ipv4", s.GetIpv4(), true}, {"settings.ipv6", s.GetIpv6(), false},
+		{"settings.service_ipv4", s.GetServiceIpv4(), true}, {"settings.service_ipv6", s.GetServiceIpv6(), false},
+	} {
 		if r.value == "" {
 			continue
 		}
@@ -204,6 +207,14 @@ func (v *validator) settings(s *dataplanev1.Settings, known bool) {
 		}
 	}
 	v.timeouts(s.GetTimeouts())
+	if v.tooMany(func() string { return "settings.host_addresses" }, len(s.GetHostAddresses()), MaxHostAddresses) {
+		return
+	}
+	for i, text := range s.GetHostAddresses() {
+		if _, why := parseAddr(text); why != "" {
+			v.errors.add(place("settings.host_addresses[%d]", i), "%s %s", quote(text), why)
+		}
+	}
 }
 
 func (v *validator) timeouts(t *dataplanev1.Timeouts) {
@@ -224,15 +235,21 @@ func (v *validator) timeouts(t *dataplanev1.Timeouts) {
 	}
 }
 
-// routerAddresses may be a host's, but not a pod's: the pod would be mute.
+// routerAddresses may be a host's, but not a pod's: the pod would be mute. That a
+// service's connections come from may be neither's.
 func (v *validator) routerAddresses(s *dataplanev1.Settings) {
-	for _, r := range [...]struct{ field, value string }{{"settings.ipv4", s.GetIpv4()}, {"settings.ipv6", s.GetIpv6()}} {
+	for _, r := range [...]struct{ field, value string }{
+		{"settings.ipv4", s.GetIpv4()}, {"settings.ipv6", s.GetIpv6()},
+		{"settings.service_ipv4", s.GetServiceIpv4()}, {"settings.service_ipv6", s.GetServiceIpv6()},
+	} {
 		a, err := netip.ParseAddr(r.value)
 		if err != nil {
 			continue
 		}
 		if o, ok := v.owners[packet.AddrFrom(a)]; ok && o.pod {
 			v.errors.add(r.field, "%s is also an address of ports[%d]; the router needs one of its own", quote(r.value), o.port)
+		} else if ok && strings.HasPrefix(r.field, "settings.service") {
+			v.errors.add(r.field, "%s is also an address of ports[%d], whose answers would not come here; take one that nobody has", quote(r.value), o.port)
 		}
 	}
 }

@@ -124,12 +124,28 @@ func (v *validator) destinationNat(i int, n *dataplanev1.DestinationNat) {
 	if n.GetAffinitySeconds() > MaxAffinitySeconds {
 		v.errors.add(field("affinity_seconds"), "%d is more than %d; use 0 for no affinity", n.GetAffinitySeconds(), MaxAffinitySeconds)
 	}
-	if v.tooMany(func() string { return field("backends") }, len(n.GetBackends()), MaxBackends) {
+	if !v.tooMany(func() string { return field("sources") }, len(n.GetSources()), MaxNatExceptions) {
+		v.prefixes(func(j int) string { return place("destination_nats[%d].sources[%d]", i, j) }, n.GetSources())
+	}
+	service := netip.Addr{}
+	if bad == "" {
+		service = addr
+	}
+	v.backends(field("backends"), service, n.GetBackends())
+	if e := n.GetExternal(); e != nil {
+		v.known(field("external"), e)
+		v.backends(field("external.backends"), service, e.GetBackends())
+	}
+}
+
+// backends checks those of a service; its address is zero if that is wrong itself.
+func (v *validator) backends(list string, service netip.Addr, backends []*dataplanev1.Backend) {
+	if v.tooMany(func() string { return list }, len(backends), MaxBackends) {
 		return
 	}
-	seen := make(map[netip.AddrPort]int, len(n.GetBackends()))
-	for j, b := range n.GetBackends() {
-		at := func(name string) string { return place("destination_nats[%d].backends[%d]%s", i, j, name) }
+	seen := make(map[netip.AddrPort]int, len(backends))
+	for j, b := range backends {
+		at := func(name string) string { return place("%s[%d]%s", list, j, name) }
 		if b == nil {
 			v.errors.add(at(""), "is empty; expected an address and a port")
 			continue
@@ -139,8 +155,8 @@ func (v *validator) destinationNat(i int, n *dataplanev1.DestinationNat) {
 		switch {
 		case why != "":
 			v.errors.add(at(".address"), "%s %s", quote(b.GetAddress()), why)
-		case bad == "" && a.Is4() != addr.Is4():
-			v.errors.add(at(".address"), "%s is of another family than the service's %s; addresses are not translated between families", quote(b.GetAddress()), addr)
+		case service.IsValid() && a.Is4() != service.Is4():
+			v.errors.add(at(".address"), "%s is of another family than the service's %s; addresses are not translated between families", quote(b.GetAddress()), service)
 		}
 		if b.GetPort() == 0 || b.GetPort() > maxPortNumber {
 			v.errors.add(at(".port"), "%d is not a port; expected 1 to 65535", b.GetPort())

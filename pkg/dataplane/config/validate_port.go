@@ -86,6 +86,8 @@ func newPortIndex(s *dataplanev1.Snapshot, known func(int) bool) *portIndex {
 	}
 	ask(s.GetSettings().GetIpv4())
 	ask(s.GetSettings().GetIpv6())
+	ask(s.GetSettings().GetServiceIpv4())
+	ask(s.GetSettings().GetServiceIpv6())
 	for _, r := range s.GetRoutes() {
 		x.askedNames[r.GetPort()] = struct{}{}
 	}

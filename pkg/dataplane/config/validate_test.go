@@ -176,6 +176,13 @@ func TestValidateNamesEveryViolation(t *testing.T) {
 		{func(s snapshot) { s.DestinationNats[0].Port = 0 }, "destination_nats[0].port", "1 to 65535"},
 		{func(s snapshot) { s.DestinationNats[0].Port = 65536 + 53 }, "destination_nats[0].port", "1 to 65535"},
 		{func(s snapshot) { s.DestinationNats[0].AffinitySeconds = 1 << 30 }, "destination_nats[0].affinity_seconds", "no affinity"},
+		{func(s snapshot) { s.DestinationNats[0].Sources = []string{"10.0.0.1/8"} }, "destination_nats[0].sources[0]", "did you mean 10.0.0.0/8?"},
+		{func(s snapshot) {
+			s.DestinationNats[0].External = &dataplanev1.External{Backends: []*dataplanev1.Backend{{Address: "fd00::1", Port: 53}}}
+		}, "destination_nats[0].external.backends[0].address", "another family"},
+		{func(s snapshot) { s.Settings.ServiceIpv4 = "fd00::9" }, "settings.service_ipv4", "the other family"},
+		{func(s snapshot) { s.Settings.ServiceIpv4 = "10.0.0.1" }, "settings.service_ipv4", "one of its own"},
+		{func(s snapshot) { s.Settings.HostAddresses = []string{"192.0.2.1", "here"} }, "settings.host_addresses[1]", "not an IP address"},
 		{func(s snapshot) { s.DestinationNats[0].Backends[0].Address = "fd00::1" }, "destination_nats[0].backends[0].address", "another family"},
 		{func(s snapshot) { s.DestinationNats[0].Backends[0].Address = "x" }, "destination_nats[0].backends[0].address", "not an IP address"},
 		{func(s snapshot) { s.DestinationNats[0].Backends[0].Port = 0 }, "destination_nats[0].backends[0].port", "1 to 65535"},

@@ -58,7 +58,7 @@ func TestExplainIsTrue(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 2))
-			b := newBed(t, modelNet(uint16(r.Uint32())))
+			b := newBed(t, modelNet(r.Uint32()))
 			o := &oracle{bed: b}
 			var verdicts [2]int
 			for range 60 {

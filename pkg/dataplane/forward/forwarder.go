@@ -96,6 +96,7 @@ func New(o Options) (*Forwarder, error) {
 	f.Events = observe.NewEvents(observe.EventsConfig{Workers: lanes, Names: names{f}, Reasons: ReasonNames()})
 	f.Captures = observe.NewCaptures(observe.CapturesConfig{Workers: lanes, Port: f.portID, Need: f.needWhole})
 	capacity := cmp.Or(o.MaxConnections, defaultConnections)
+	shared := &affinities{}
 	var p *peers
 	if lanes > 1 {
 		p = newPeers(lanes, area.NbufCount(), capacity)
@@ -107,7 +108,7 @@ func New(o Options) (*Forwarder, error) {
 			return nil, err
 		}
 		w := newWorker(o.Device, lane, &f.tables, conns, f.Events.Worker(lane), f.Captures.Tap(lane))
-		w.peers, w.nice, w.poll, w.log = p, o.Nice, o.Poll, f.log
+		w.peers, w.affinity, w.nice, w.poll, w.log = p, shared, o.Nice, o.Poll, f.log
 		f.workers = append(f.workers, w)
 	}
 	if p != nil {

@@ -63,9 +63,29 @@ var variants = []func(*dataplanev1.Snapshot){
 	func(s *dataplanev1.Snapshot) { // no way out
 		s.Routes = s.Routes[2:]
 	},
+	serviceSource,
+	hosts("198.51.100.7", "2001:db8::7", "10.96.0.1"),
+	func(s *dataplanev1.Snapshot) { // other backends for what comes from outside
+		for i, n := range s.DestinationNats {
+			n.External = &dataplanev1.External{Silent: i%2 == 0}
+			if i > 1 && len(n.Backends) > 0 {
+				n.External.Backends = n.Backends[:1]
+			}
+		}
+	},
+	func(s *dataplanev1.Snapshot) { // of a few clients only
+		for _, n := range s.DestinationNats {
+			n.Sources = []string{"10.0.0.0/30", "fd00::/126"}
+		}
+	},
+	func(s *dataplanev1.Snapshot) { // each client with a backend of its own
+		for _, n := range s.DestinationNats {
+			n.AffinitySeconds, n.Silent = 60, true
+		}
+	},
 }
 
-func modelNet(bits uint16) *dataplanev1.Snapshot {
+func modelNet(bits uint32) *dataplanev1.Snapshot {
 	changes := []func(*dataplanev1.Snapshot){sets, func(s *dataplanev1.Snapshot) {
 		s.Ports = append(s.Ports, &dataplanev1.Port{Name: "uplink", Kind: dataplanev1.Port_HOST, Ifname: "netio1"})
 	}}
@@ -124,8 +144,8 @@ func (o *oracle) run(program []byte) {
 	for len(program) > 0 {
 		switch next(10) {
 		case 0:
-			bits := uint16(next(256)) | uint16(next(256))<<8
-			o.note("configuration %016b", bits)
+			bits := uint32(next(256)) | uint32(next(256))<<8 | uint32(next(256))<<16
+			o.note("configuration %024b", bits)
 			snap := modelNet(bits)
 			o.apply(snap)
 			o.m.configure(snap, maps.Clone(o.f.ids))

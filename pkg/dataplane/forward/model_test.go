@@ -215,9 +215,23 @@ func (m *model) judge(in uint32, t packet.Tuple, kept *packet.Tuple) verdict {
 		}
 	}
 	dsts := []packet.Tuple{t}
+	host := m.port(in).Kind != dataplanev1.Port_POD && slices.Contains(m.snap.GetSettings().GetHostAddresses(), t.Src.String())
+	service := func(n *dataplanev1.DestinationNat) bool { return addr(n.Address) == t.Dst }
+	if dnat == nil && slices.ContainsFunc(m.snap.DestinationNats, service) && !slices.Contains(m.snap.GetSettings().GetHostAddresses(), t.Dst.String()) {
+		v.reason = ReasonNoBackend
+		return v
+	}
 	if dnat != nil {
+		if takes := func(p string) bool { return netip.MustParsePrefix(p).Contains(t.Src.Netip()) }; !host && len(dnat.Sources) > 0 && !slices.ContainsFunc(dnat.Sources, takes) {
+			v.reason = ReasonServiceSource
+			return v
+		}
+		list, silent := dnat.Backends, dnat.Silent
+		if dnat.External != nil && m.port(in).Kind != dataplanev1.Port_POD && !host {
+			list, silent = dnat.External.Backends, dnat.External.Silent
+		}
 		dsts = nil
-		for _, b := range dnat.Backends {
+		for _, b := range list {
 			o := t
 			o.Dst, o.DstPort = addr(b.Address), uint16(b.Port)
 			if kept != nil && kept.Dst == o.Dst && kept.DstPort == o.DstPort {
@@ -228,6 +242,9 @@ func (m *model) judge(in uint32, t packet.Tuple, kept *packet.Tuple) verdict {
 		}
 		if len(dsts) == 0 {
 			v.reason = ReasonNoBackend
+			if silent {
+				v.reason = ReasonNoLocalBackend
+			}
 			return v
 		}
 	}
@@ -283,6 +300,14 @@ func (m *model) judgeTo(in uint32, t, out packet.Tuple, dnat bool) verdict {
 	}
 	if v.to == in && from.Kind == dataplanev1.Port_POD {
 		v.sources, v.first, v.last = []packet.Addr{t.Dst}, 1024, 65535
+	} else if v.to == in {
+		source := m.snap.GetSettings().GetServiceIpv4()
+		if !t.Dst.Is4() {
+			source = m.snap.GetSettings().GetServiceIpv6()
+		}
+		if source != "" {
+			v.sources, v.first, v.last = []packet.Addr{addr(source)}, 1024, 65535
+		}
 	}
 	return v
 }

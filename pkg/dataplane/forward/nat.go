@@ -16,18 +16,33 @@ import (
 func destinationNAT(w *Worker, f *flow) Reason {
 	n := f.tables.DestinationNAT(f.orig.Dst, f.orig.Proto, f.orig.DstPort)
 	if n == nil {
+		if f.tables.IsService(f.orig.Dst) {
+			return ReasonNoBackend // of another port
+		}
 		f.moved = f.keep && (f.kept.Dst != f.orig.Dst || f.kept.DstPort != f.orig.DstPort)
 		return ReasonNone
 	}
 	f.dnat = n
-	if len(n.Backends) == 0 {
+	host := !f.in.Pod && f.tables.Settings.IsHost(f.orig.Src)
+	if !host && !n.Takes(f.orig.Src) {
+		return ReasonServiceSource
+	}
+	choice := &n.Choice
+	if n.External != nil && !f.in.Pod && !host {
+		choice = n.External
+	}
+	switch {
+	case len(choice.Backends) > 0:
+	case choice.Silent:
+		return ReasonNoLocalBackend
+	default:
 		return ReasonNoBackend
 	}
 	// A connection stays with its backend while the service has it.
-	if f.keep && slices.ContainsFunc(n.Backends, func(b config.Backend) bool { return b.Addr == f.kept.Dst && b.Port == f.kept.DstPort }) {
+	if f.keep && slices.ContainsFunc(choice.Backends, func(b config.Backend) bool { return b.Addr == f.kept.Dst && b.Port == f.kept.DstPort }) {
 		f.out.Dst, f.out.DstPort = f.kept.Dst, f.kept.DstPort
 	} else {
-		b := choose(n, f.orig)
+		b := w.backend(n, choice.Backends, f)
 		f.out.Dst, f.out.DstPort = b.Addr, b.Port
 		f.moved = f.keep
 	}
@@ -37,20 +52,23 @@ func destinationNAT(w *Worker, f *flow) Reason {
 	return ReasonNone
 }
 
-// choose picks a backend by weighted rendezvous hashing: a backend that comes
-// or goes moves its own share of connections only. With affinity the client's
-// address alone decides.
-func choose(n *config.DestinationNAT, t packet.Tuple) *config.Backend {
-	client := mix(t.Src.Hi, t.Src.Lo)
-	if !n.Affinity {
-		client = mix(client, uint64(t.SrcPort)<<16|uint64(t.DstPort))
+// backend picks a backend for a connection.
+func (w *Worker) backend(n *config.DestinationNAT, backends []config.Backend, f *flow) *config.Backend {
+	if n.Affinity == 0 {
+		return choose(backends, mix(mix(f.orig.Src.Hi, f.orig.Src.Lo), uint64(f.orig.SrcPort)<<16|uint64(f.orig.DstPort)))
 	}
-	weighted := slices.ContainsFunc(n.Backends, func(b config.Backend) bool { return b.Weight != n.Backends[0].Weight })
-	best := &n.Backends[0]
+	return w.affinity.backend(n, backends, f.orig, w.ms, f.trace == nil)
+}
+
+// choose picks a backend by weighted rendezvous hashing of what tells connections
+// apart: a backend that comes or goes moves its own share of them only.
+func choose(backends []config.Backend, connection uint64) *config.Backend {
+	weighted := slices.ContainsFunc(backends, func(b config.Backend) bool { return b.Weight != backends[0].Weight })
+	best := &backends[0]
 	most, score := uint64(0), math.Inf(-1)
-	for i := range n.Backends {
-		b := &n.Backends[i]
-		h := scramble(client ^ mix(b.Addr.Hi^uint64(b.Port), b.Addr.Lo))
+	for i := range backends {
+		b := &backends[i]
+		h := scramble(connection ^ mix(b.Addr.Hi^uint64(b.Port), b.Addr.Lo))
 		if !weighted {
 			if h >= most {
 				most, best = h, b
@@ -95,11 +113,9 @@ func sourceNAT(w *Worker, f *flow) Reason {
 	if n := f.tables.SourceNAT(f.orig.Src, f.out.Dst, f.toID); n != nil {
 		return w.translateSource(f, n.Name, n.Addresses, n.FirstPort, n.LastPort)
 	}
-	if isHairpin(f) {
-		// A pod that reaches itself through a service must not see its own
-		// address as the source, or it would answer itself directly.
-		service := [1]packet.Addr{f.orig.Dst}
-		return w.translateSource(f, "hairpin", service[:], ownFirstPort, ownLastPort)
+	if a, name := returnAddress(f); name != "" {
+		source := [1]packet.Addr{a}
+		return w.translateSource(f, name, source[:], ownFirstPort, ownLastPort)
 	}
 	if f.keep && f.kept.Src == f.orig.Src {
 		f.out.SrcPort = f.kept.SrcPort // see keepApart
@@ -107,7 +123,23 @@ func sourceNAT(w *Worker, f *flow) Reason {
 	return ReasonNone
 }
 
-func isHairpin(f *flow) bool { return f.toID == f.inID && f.dnat != nil && f.in.Pod }
+// returnAddress is the source that a connection must have which leaves by the port
+// that it came by, to a service's backend, and a name for that; "" for any other
+// one. A pod that reaches itself must not see its own address, or it would answer
+// itself directly; and what the host sends on to a backend elsewhere has to come
+// back here.
+func returnAddress(f *flow) (packet.Addr, string) {
+	if f.toID != f.inID || f.dnat == nil {
+		return packet.Addr{}, ""
+	}
+	if f.in.Pod {
+		return f.orig.Dst, "hairpin"
+	}
+	if a := f.tables.Settings.ServiceSource(!f.orig.Dst.Is4()); a != (packet.Addr{}) {
+		return a, "service"
+	}
+	return packet.Addr{}, ""
+}
 
 // keepApart gives a connection another source port: without, its answers
 // would look like those of a connection that is there already. That happens when a
@@ -115,7 +147,7 @@ func isHairpin(f *flow) bool { return f.toID == f.inID && f.dnat != nil && f.in.
 // Where a rule chooses the port, another lane has just taken it, and the rule
 // chooses again.
 func (w *Worker) keepApart(f *flow) Reason {
-	if isHairpin(f) || f.tables.SourceNAT(f.orig.Src, f.out.Dst, f.toID) != nil {
+	if _, name := returnAddress(f); name != "" || f.tables.SourceNAT(f.orig.Src, f.out.Dst, f.toID) != nil {
 		return sourceNAT(w, f)
 	}
 	own := [1]packet.Addr{f.out.Src}

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/netip"
 	"testing"
+	"time"
 
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 	"netio.dev/netio/pkg/dataplane/config"
@@ -75,9 +76,15 @@ func TestDestinationNAT(t *testing.T) {
 			b.pass("host", s, "b", at)
 			b.pass("b", at.answer().with(func(s *spec) { s.ttl = 64 }), "host", s.answer().hop())
 		})
-		t.Run("another port of the address is no service", func(t *testing.T) {
+		t.Run("another port of the address is refused", func(t *testing.T) {
 			b := newBed(t, podNet(services))
+			s := s.with(func(s *spec) { s.dport = 81 })
+			b.refuse("a", s, ReasonNoBackend, icmpError(s, packet.PortUnreachable, 0))
+		})
+		t.Run("another port of an address of the host's is the host's", func(t *testing.T) {
+			b := newBed(t, podNet(services, hosts(ip("svc"))))
 			b.forward("a", s.with(func(s *spec) { s.dport = 81 }), "host")
+			b.pass("a", s, "b", at)
 		})
 		t.Run("policy judges the backend, not the service", func(t *testing.T) {
 			b := newBed(t, podNet(services, sets, policy("p", "a", all(isolateEgress, egressRule("r", allow, "set-b")))))
@@ -180,21 +187,27 @@ func TestDestinationNAT(t *testing.T) {
 	})
 }
 
+// weighted is a service with backends of these weights.
+func weighted(affinity time.Duration, weights ...int) *config.DestinationNAT {
+	n := &config.DestinationNAT{Affinity: affinity}
+	for i, w := range weights {
+		n.Backends = append(n.Backends, config.Backend{Addr: packet.Addr4(10<<24 | 1<<16 | uint32(i)), Port: 8080, Weight: w})
+	}
+	return n
+}
+
 // TestChoose: backends get their shares, and keep them.
 func TestChoose(t *testing.T) {
 	tuple := func(n int) packet.Tuple {
 		return packet.Tuple{Src: packet.Addr4(10<<24 | uint32(n%200)), Dst: addr("10.96.0.1"), SrcPort: uint16(1024 + n), DstPort: 80, Proto: 6}
 	}
-	service := func(affinity bool, weights ...int) *config.DestinationNAT {
-		n := &config.DestinationNAT{Affinity: affinity}
-		for i, w := range weights {
-			n.Backends = append(n.Backends, config.Backend{Addr: packet.Addr4(10<<24 | 1<<16 | uint32(i)), Port: 8080, Weight: w})
-		}
-		return n
+	worker := &Worker{affinity: &affinities{}}
+	choose := func(n *config.DestinationNAT, t packet.Tuple) *config.Backend {
+		return worker.backend(n, n.Backends, &flow{orig: t})
 	}
 	const flows = 60000
 	for _, weights := range [][]int{{1}, {1, 1, 1}, {5, 5, 5, 5}, {1, 2, 3}, {256, 1}, {1, 1, 8}} {
-		n := service(false, weights...)
+		n := weighted(0, weights...)
 		got := map[packet.Addr]int{}
 		for i := range flows {
 			got[choose(n, tuple(i)).Addr]++
@@ -212,7 +225,7 @@ func TestChoose(t *testing.T) {
 	}
 	t.Run("one that comes takes its share and moves no other", func(t *testing.T) {
 		for _, weights := range [][]int{{1, 1, 1, 1}, {2, 1, 4, 3}} {
-			old, grown := service(false, weights[:3]...), service(false, weights...)
+			old, grown := weighted(0, weights[:3]...), weighted(0, weights...)
 			for i := range flows {
 				was, is := choose(old, tuple(i)).Addr, choose(grown, tuple(i)).Addr
 				if was != is && is != grown.Backends[3].Addr {
@@ -222,7 +235,7 @@ func TestChoose(t *testing.T) {
 		}
 	})
 	t.Run("affinity", func(t *testing.T) {
-		n := service(true, 1, 1, 1)
+		n := weighted(time.Minute, 1, 1, 1)
 		seen := map[packet.Addr]packet.Addr{}
 		used := map[packet.Addr]bool{}
 		for i := range flows {

@@ -100,6 +100,12 @@ func TestReasons(t *testing.T) {
 			}
 			return memdev.Rx{Data: ok.bytes()}
 		},
+		ReasonNoLocalBackend: func(b *bed) memdev.Rx {
+			return memdev.Rx{Data: udp("10.0.0.1", "10.96.0.8").with(func(s *spec) { s.dport = 54 }).bytes()}
+		},
+		ReasonServiceSource: func(b *bed) memdev.Rx {
+			return memdev.Rx{Data: udp("10.0.0.1", "10.96.0.8").with(func(s *spec) { s.dport = 55 }).bytes()}
+		},
 		ReasonPortLimit: func(b *bed) memdev.Rx {
 			b.apply(podNet(func(s *dataplanev1.Snapshot) { s.Settings.MaxConnectionsPerPort = 1 }))
 			b.send("a", tcp("10.0.0.1", "10.0.0.2", packet.TCPAck))
@@ -115,6 +121,8 @@ func TestReasons(t *testing.T) {
 	snap := podNet(sets, func(s *dataplanev1.Snapshot) {
 		s.DestinationNats = []*dataplanev1.DestinationNat{
 			{Name: "none", Address: "10.96.0.8", Protocol: 17, Port: 53},
+			{Name: "not here", Address: "10.96.0.8", Protocol: 17, Port: 54, Silent: true},
+			{Name: "not from there", Address: "10.96.0.8", Protocol: 17, Port: 55, Sources: []string{"192.0.2.0/24"}},
 			{Name: "sctp", Address: "10.96.0.9", Protocol: packet.ProtoSCTP, Port: 80, Backends: []*dataplanev1.Backend{{Address: "10.0.0.2", Port: 8080}}},
 		}
 		s.SourceNats = []*dataplanev1.SourceNat{{Name: "one", Source: "10.0.0.1/32", DestinationsExcept: []string{"10.0.0.0/8", "198.51.100.0/24"}, Addresses: []string{"192.0.2.1"}, FirstPort: 2000, LastPort: 2000}}

@@ -99,6 +99,8 @@ type Worker struct {
 	flow, again flow
 	own         pkt // that the router makes itself
 
+	affinity *affinities // of all workers
+
 	// With several lanes; else nil.
 	peers  *peers
 	told   uint64 // bit per lane that something was handed over to in this turn

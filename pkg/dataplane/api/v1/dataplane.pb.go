@@ -652,8 +652,16 @@ type Settings struct {
 	MaxConnections        uint32    `protobuf:"varint,3,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
 	MaxConnectionsPerPort uint32    `protobuf:"varint,4,opt,name=max_connections_per_port,json=maxConnectionsPerPort,proto3" json:"max_connections_per_port,omitempty"`
 	Timeouts              *Timeouts `protobuf:"bytes,5,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	// The host's own addresses: connections from them are not from outside, and
+	// they may have services' ports beside others.
+	HostAddresses []string `protobuf:"bytes,6,rep,name=host_addresses,json=hostAddresses,proto3" json:"host_addresses,omitempty"`
+	// The source of connections to a service that the host's port brings and that
+	// leave by it, so that their answers come back here. The host leads them to its
+	// port and does not have them itself. "": such connections keep their source.
+	ServiceIpv4   string `protobuf:"bytes,7,opt,name=service_ipv4,json=serviceIpv4,proto3" json:"service_ipv4,omitempty"`
+	ServiceIpv6   string `protobuf:"bytes,8,opt,name=service_ipv6,json=serviceIpv6,proto3" json:"service_ipv6,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Settings) Reset() {
@@ -719,6 +727,27 @@ func (x *Settings) GetTimeouts() *Timeouts {
 		return x.Timeouts
 	}
 	return nil
+}
+
+func (x *Settings) GetHostAddresses() []string {
+	if x != nil {
+		return x.HostAddresses
+	}
+	return nil
+}
+
+func (x *Settings) GetServiceIpv4() string {
+	if x != nil {
+		return x.ServiceIpv4
+	}
+	return ""
+}
+
+func (x *Settings) GetServiceIpv6() string {
+	if x != nil {
+		return x.ServiceIpv6
+	}
+	return ""
 }
 
 // Idle times in seconds after which a connection is forgotten. 0: default.
@@ -1412,17 +1441,28 @@ func (x *SourceNat) GetLastPort() uint32 {
 	return 0
 }
 
-// DestinationNat spreads new connections to an address over backends.
+// DestinationNat spreads new connections to an address over backends. What is
+// sent to other ports of the address is refused, unless it is one of
+// Settings.host_addresses.
 type DestinationNat struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Address         string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	Protocol        uint32                 `protobuf:"varint,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	Port            uint32                 `protobuf:"varint,4,opt,name=port,proto3" json:"port,omitempty"`
-	Backends        []*Backend             `protobuf:"bytes,5,rep,name=backends,proto3" json:"backends,omitempty"`                                       // none: connections are refused
-	AffinitySeconds uint32                 `protobuf:"varint,6,opt,name=affinity_seconds,json=affinitySeconds,proto3" json:"affinity_seconds,omitempty"` // a client keeps its backend; 0: off
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Address  string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Protocol uint32                 `protobuf:"varint,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Port     uint32                 `protobuf:"varint,4,opt,name=port,proto3" json:"port,omitempty"`
+	Backends []*Backend             `protobuf:"bytes,5,rep,name=backends,proto3" json:"backends,omitempty"` // none: connections are refused
+	// A client keeps its backend until it has opened no connection for so long;
+	// 0: off.
+	AffinitySeconds uint32 `protobuf:"varint,6,opt,name=affinity_seconds,json=affinitySeconds,proto3" json:"affinity_seconds,omitempty"`
+	Silent          bool   `protobuf:"varint,7,opt,name=silent,proto3" json:"silent,omitempty"` // without a backend, connections are dropped and not refused
+	// Of connections from outside: the host's port brings them, and they are not
+	// from one of Settings.host_addresses. Unset: as of all others.
+	External *External `protobuf:"bytes,8,opt,name=external,proto3" json:"external,omitempty"`
+	// Prefixes that connections may come from, beside Settings.host_addresses;
+	// none: from everywhere.
+	Sources       []string `protobuf:"bytes,9,rep,name=sources,proto3" json:"sources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DestinationNat) Reset() {
@@ -1497,6 +1537,80 @@ func (x *DestinationNat) GetAffinitySeconds() uint32 {
 	return 0
 }
 
+func (x *DestinationNat) GetSilent() bool {
+	if x != nil {
+		return x.Silent
+	}
+	return false
+}
+
+func (x *DestinationNat) GetExternal() *External {
+	if x != nil {
+		return x.External
+	}
+	return nil
+}
+
+func (x *DestinationNat) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+// External is what connections from outside have instead of DestinationNat's own.
+type External struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Backends      []*Backend             `protobuf:"bytes,1,rep,name=backends,proto3" json:"backends,omitempty"`
+	Silent        bool                   `protobuf:"varint,2,opt,name=silent,proto3" json:"silent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *External) Reset() {
+	*x = External{}
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *External) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*External) ProtoMessage() {}
+
+func (x *External) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use External.ProtoReflect.Descriptor instead.
+func (*External) Descriptor() ([]byte, []int) {
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *External) GetBackends() []*Backend {
+	if x != nil {
+		return x.Backends
+	}
+	return nil
+}
+
+func (x *External) GetSilent() bool {
+	if x != nil {
+		return x.Silent
+	}
+	return false
+}
+
 type Backend struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
@@ -1508,7 +1622,7 @@ type Backend struct {
 
 func (x *Backend) Reset() {
 	*x = Backend{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[16]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1520,7 +1634,7 @@ func (x *Backend) String() string {
 func (*Backend) ProtoMessage() {}
 
 func (x *Backend) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[16]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1533,7 +1647,7 @@ func (x *Backend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backend.ProtoReflect.Descriptor instead.
 func (*Backend) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{16}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Backend) GetAddress() string {
@@ -1565,7 +1679,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[17]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1691,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[17]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1704,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{17}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{18}
 }
 
 type StatusResponse struct {
@@ -1615,7 +1729,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[18]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +1741,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[18]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +1754,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{18}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -1762,7 +1876,7 @@ type LaneStatus struct {
 
 func (x *LaneStatus) Reset() {
 	*x = LaneStatus{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[19]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1774,7 +1888,7 @@ func (x *LaneStatus) String() string {
 func (*LaneStatus) ProtoMessage() {}
 
 func (x *LaneStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[19]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1787,7 +1901,7 @@ func (x *LaneStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneStatus.ProtoReflect.Descriptor instead.
 func (*LaneStatus) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{19}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LaneStatus) GetLane() uint32 {
@@ -1889,7 +2003,7 @@ type ListPortsRequest struct {
 
 func (x *ListPortsRequest) Reset() {
 	*x = ListPortsRequest{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[20]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1901,7 +2015,7 @@ func (x *ListPortsRequest) String() string {
 func (*ListPortsRequest) ProtoMessage() {}
 
 func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[20]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1914,7 +2028,7 @@ func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPortsRequest.ProtoReflect.Descriptor instead.
 func (*ListPortsRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{20}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{21}
 }
 
 type ListPortsResponse struct {
@@ -1926,7 +2040,7 @@ type ListPortsResponse struct {
 
 func (x *ListPortsResponse) Reset() {
 	*x = ListPortsResponse{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[21]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2052,7 @@ func (x *ListPortsResponse) String() string {
 func (*ListPortsResponse) ProtoMessage() {}
 
 func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[21]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2065,7 @@ func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPortsResponse.ProtoReflect.Descriptor instead.
 func (*ListPortsResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{21}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListPortsResponse) GetPorts() []*PortStatus {
@@ -1983,7 +2097,7 @@ type PortStatus struct {
 
 func (x *PortStatus) Reset() {
 	*x = PortStatus{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[22]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1995,7 +2109,7 @@ func (x *PortStatus) String() string {
 func (*PortStatus) ProtoMessage() {}
 
 func (x *PortStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[22]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2008,7 +2122,7 @@ func (x *PortStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortStatus.ProtoReflect.Descriptor instead.
 func (*PortStatus) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{22}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PortStatus) GetConfig() *Port {
@@ -2125,7 +2239,7 @@ type Filter struct {
 
 func (x *Filter) Reset() {
 	*x = Filter{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[23]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2137,7 +2251,7 @@ func (x *Filter) String() string {
 func (*Filter) ProtoMessage() {}
 
 func (x *Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[23]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2150,7 +2264,7 @@ func (x *Filter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Filter.ProtoReflect.Descriptor instead.
 func (*Filter) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{23}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Filter) GetPort() string {
@@ -2215,7 +2329,7 @@ type Tuple struct {
 
 func (x *Tuple) Reset() {
 	*x = Tuple{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[24]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2227,7 +2341,7 @@ func (x *Tuple) String() string {
 func (*Tuple) ProtoMessage() {}
 
 func (x *Tuple) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[24]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2240,7 +2354,7 @@ func (x *Tuple) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tuple.ProtoReflect.Descriptor instead.
 func (*Tuple) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{24}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Tuple) GetSrc() string {
@@ -2288,7 +2402,7 @@ type ListFlowsRequest struct {
 
 func (x *ListFlowsRequest) Reset() {
 	*x = ListFlowsRequest{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[25]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +2414,7 @@ func (x *ListFlowsRequest) String() string {
 func (*ListFlowsRequest) ProtoMessage() {}
 
 func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[25]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +2427,7 @@ func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFlowsRequest.ProtoReflect.Descriptor instead.
 func (*ListFlowsRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{25}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListFlowsRequest) GetFilter() *Filter {
@@ -2350,7 +2464,7 @@ type Flow struct {
 
 func (x *Flow) Reset() {
 	*x = Flow{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[26]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2362,7 +2476,7 @@ func (x *Flow) String() string {
 func (*Flow) ProtoMessage() {}
 
 func (x *Flow) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[26]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2375,7 +2489,7 @@ func (x *Flow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flow.ProtoReflect.Descriptor instead.
 func (*Flow) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{26}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Flow) GetOriginal() *Tuple {
@@ -2471,7 +2585,7 @@ type ListDropsRequest struct {
 
 func (x *ListDropsRequest) Reset() {
 	*x = ListDropsRequest{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[27]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2483,7 +2597,7 @@ func (x *ListDropsRequest) String() string {
 func (*ListDropsRequest) ProtoMessage() {}
 
 func (x *ListDropsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[27]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2496,7 +2610,7 @@ func (x *ListDropsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDropsRequest.ProtoReflect.Descriptor instead.
 func (*ListDropsRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{27}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListDropsRequest) GetPort() string {
@@ -2515,7 +2629,7 @@ type ListDropsResponse struct {
 
 func (x *ListDropsResponse) Reset() {
 	*x = ListDropsResponse{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[28]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2527,7 +2641,7 @@ func (x *ListDropsResponse) String() string {
 func (*ListDropsResponse) ProtoMessage() {}
 
 func (x *ListDropsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[28]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2540,7 +2654,7 @@ func (x *ListDropsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDropsResponse.ProtoReflect.Descriptor instead.
 func (*ListDropsResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{28}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListDropsResponse) GetDrops() []*DropCount {
@@ -2562,7 +2676,7 @@ type DropCount struct {
 
 func (x *DropCount) Reset() {
 	*x = DropCount{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[29]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +2688,7 @@ func (x *DropCount) String() string {
 func (*DropCount) ProtoMessage() {}
 
 func (x *DropCount) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[29]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +2701,7 @@ func (x *DropCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropCount.ProtoReflect.Descriptor instead.
 func (*DropCount) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{29}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DropCount) GetPort() string {
@@ -2629,7 +2743,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[30]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2641,7 +2755,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[30]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2654,7 +2768,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{30}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExplainRequest) GetTuple() *Tuple {
@@ -2688,7 +2802,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[31]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2700,7 +2814,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[31]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2713,7 +2827,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{31}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExplainResponse) GetVerdict() string {
@@ -2742,7 +2856,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[32]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2754,7 +2868,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[32]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2767,7 +2881,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{32}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExplainStep) GetStage() string {
@@ -2807,7 +2921,7 @@ type MonitorRequest struct {
 
 func (x *MonitorRequest) Reset() {
 	*x = MonitorRequest{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[33]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2819,7 +2933,7 @@ func (x *MonitorRequest) String() string {
 func (*MonitorRequest) ProtoMessage() {}
 
 func (x *MonitorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[33]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2832,7 +2946,7 @@ func (x *MonitorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MonitorRequest.ProtoReflect.Descriptor instead.
 func (*MonitorRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{33}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *MonitorRequest) GetFilter() *Filter {
@@ -2862,7 +2976,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[34]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2874,7 +2988,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[34]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2887,7 +3001,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{34}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Event) GetTimeUnixNano() int64 {
@@ -2970,7 +3084,7 @@ type CaptureRequest struct {
 
 func (x *CaptureRequest) Reset() {
 	*x = CaptureRequest{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[35]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2982,7 +3096,7 @@ func (x *CaptureRequest) String() string {
 func (*CaptureRequest) ProtoMessage() {}
 
 func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[35]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2995,7 +3109,7 @@ func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureRequest.ProtoReflect.Descriptor instead.
 func (*CaptureRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{35}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CaptureRequest) GetPort() string {
@@ -3027,7 +3141,7 @@ type CapturedPacket struct {
 
 func (x *CapturedPacket) Reset() {
 	*x = CapturedPacket{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[36]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3039,7 +3153,7 @@ func (x *CapturedPacket) String() string {
 func (*CapturedPacket) ProtoMessage() {}
 
 func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[36]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3052,7 +3166,7 @@ func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapturedPacket.ProtoReflect.Descriptor instead.
 func (*CapturedPacket) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{36}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CapturedPacket) GetTimeUnixNano() int64 {
@@ -3137,13 +3251,16 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"\x13delete_address_sets\x18\f \x03(\tR\x11deleteAddressSets\x12'\n" +
 	"\x0fdelete_policies\x18\r \x03(\tR\x0edeletePolicies\x12,\n" +
 	"\x12delete_source_nats\x18\x0e \x03(\tR\x10deleteSourceNats\x126\n" +
-	"\x17delete_destination_nats\x18\x0f \x03(\tR\x15deleteDestinationNats\"\xce\x01\n" +
+	"\x17delete_destination_nats\x18\x0f \x03(\tR\x15deleteDestinationNats\"\xbb\x02\n" +
 	"\bSettings\x12\x12\n" +
 	"\x04ipv4\x18\x01 \x01(\tR\x04ipv4\x12\x12\n" +
 	"\x04ipv6\x18\x02 \x01(\tR\x04ipv6\x12'\n" +
 	"\x0fmax_connections\x18\x03 \x01(\rR\x0emaxConnections\x127\n" +
 	"\x18max_connections_per_port\x18\x04 \x01(\rR\x15maxConnectionsPerPort\x128\n" +
-	"\btimeouts\x18\x05 \x01(\v2\x1c.netio.dataplane.v1.TimeoutsR\btimeouts\"\xec\x01\n" +
+	"\btimeouts\x18\x05 \x01(\v2\x1c.netio.dataplane.v1.TimeoutsR\btimeouts\x12%\n" +
+	"\x0ehost_addresses\x18\x06 \x03(\tR\rhostAddresses\x12!\n" +
+	"\fservice_ipv4\x18\a \x01(\tR\vserviceIpv4\x12!\n" +
+	"\fservice_ipv6\x18\b \x01(\tR\vserviceIpv6\"\xec\x01\n" +
 	"\bTimeouts\x12'\n" +
 	"\x0ftcp_established\x18\x01 \x01(\rR\x0etcpEstablished\x12\x1f\n" +
 	"\vtcp_opening\x18\x02 \x01(\rR\n" +
@@ -3220,14 +3337,20 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"\taddresses\x18\x05 \x03(\tR\taddresses\x12\x1d\n" +
 	"\n" +
 	"first_port\x18\x06 \x01(\rR\tfirstPort\x12\x1b\n" +
-	"\tlast_port\x18\a \x01(\rR\blastPort\"\xd2\x01\n" +
+	"\tlast_port\x18\a \x01(\rR\blastPort\"\xbe\x02\n" +
 	"\x0eDestinationNat\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1a\n" +
 	"\bprotocol\x18\x03 \x01(\rR\bprotocol\x12\x12\n" +
 	"\x04port\x18\x04 \x01(\rR\x04port\x127\n" +
 	"\bbackends\x18\x05 \x03(\v2\x1b.netio.dataplane.v1.BackendR\bbackends\x12)\n" +
-	"\x10affinity_seconds\x18\x06 \x01(\rR\x0faffinitySeconds\"O\n" +
+	"\x10affinity_seconds\x18\x06 \x01(\rR\x0faffinitySeconds\x12\x16\n" +
+	"\x06silent\x18\a \x01(\bR\x06silent\x128\n" +
+	"\bexternal\x18\b \x01(\v2\x1c.netio.dataplane.v1.ExternalR\bexternal\x12\x18\n" +
+	"\asources\x18\t \x03(\tR\asources\"[\n" +
+	"\bExternal\x127\n" +
+	"\bbackends\x18\x01 \x03(\v2\x1b.netio.dataplane.v1.BackendR\bbackends\x12\x16\n" +
+	"\x06silent\x18\x02 \x01(\bR\x06silent\"O\n" +
 	"\aBackend\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\x12\x16\n" +
@@ -3400,7 +3523,7 @@ func file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP() []byte {
 }
 
 var file_pkg_dataplane_api_v1_dataplane_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pkg_dataplane_api_v1_dataplane_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_pkg_dataplane_api_v1_dataplane_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_pkg_dataplane_api_v1_dataplane_proto_goTypes = []any{
 	(Action)(0),               // 0: netio.dataplane.v1.Action
 	(Port_Kind)(0),            // 1: netio.dataplane.v1.Port.Kind
@@ -3420,28 +3543,29 @@ var file_pkg_dataplane_api_v1_dataplane_proto_goTypes = []any{
 	(*L4Match)(nil),           // 15: netio.dataplane.v1.L4Match
 	(*SourceNat)(nil),         // 16: netio.dataplane.v1.SourceNat
 	(*DestinationNat)(nil),    // 17: netio.dataplane.v1.DestinationNat
-	(*Backend)(nil),           // 18: netio.dataplane.v1.Backend
-	(*StatusRequest)(nil),     // 19: netio.dataplane.v1.StatusRequest
-	(*StatusResponse)(nil),    // 20: netio.dataplane.v1.StatusResponse
-	(*LaneStatus)(nil),        // 21: netio.dataplane.v1.LaneStatus
-	(*ListPortsRequest)(nil),  // 22: netio.dataplane.v1.ListPortsRequest
-	(*ListPortsResponse)(nil), // 23: netio.dataplane.v1.ListPortsResponse
-	(*PortStatus)(nil),        // 24: netio.dataplane.v1.PortStatus
-	(*Filter)(nil),            // 25: netio.dataplane.v1.Filter
-	(*Tuple)(nil),             // 26: netio.dataplane.v1.Tuple
-	(*ListFlowsRequest)(nil),  // 27: netio.dataplane.v1.ListFlowsRequest
-	(*Flow)(nil),              // 28: netio.dataplane.v1.Flow
-	(*ListDropsRequest)(nil),  // 29: netio.dataplane.v1.ListDropsRequest
-	(*ListDropsResponse)(nil), // 30: netio.dataplane.v1.ListDropsResponse
-	(*DropCount)(nil),         // 31: netio.dataplane.v1.DropCount
-	(*ExplainRequest)(nil),    // 32: netio.dataplane.v1.ExplainRequest
-	(*ExplainResponse)(nil),   // 33: netio.dataplane.v1.ExplainResponse
-	(*ExplainStep)(nil),       // 34: netio.dataplane.v1.ExplainStep
-	(*MonitorRequest)(nil),    // 35: netio.dataplane.v1.MonitorRequest
-	(*Event)(nil),             // 36: netio.dataplane.v1.Event
-	(*CaptureRequest)(nil),    // 37: netio.dataplane.v1.CaptureRequest
-	(*CapturedPacket)(nil),    // 38: netio.dataplane.v1.CapturedPacket
-	nil,                       // 39: netio.dataplane.v1.Port.TagsEntry
+	(*External)(nil),          // 18: netio.dataplane.v1.External
+	(*Backend)(nil),           // 19: netio.dataplane.v1.Backend
+	(*StatusRequest)(nil),     // 20: netio.dataplane.v1.StatusRequest
+	(*StatusResponse)(nil),    // 21: netio.dataplane.v1.StatusResponse
+	(*LaneStatus)(nil),        // 22: netio.dataplane.v1.LaneStatus
+	(*ListPortsRequest)(nil),  // 23: netio.dataplane.v1.ListPortsRequest
+	(*ListPortsResponse)(nil), // 24: netio.dataplane.v1.ListPortsResponse
+	(*PortStatus)(nil),        // 25: netio.dataplane.v1.PortStatus
+	(*Filter)(nil),            // 26: netio.dataplane.v1.Filter
+	(*Tuple)(nil),             // 27: netio.dataplane.v1.Tuple
+	(*ListFlowsRequest)(nil),  // 28: netio.dataplane.v1.ListFlowsRequest
+	(*Flow)(nil),              // 29: netio.dataplane.v1.Flow
+	(*ListDropsRequest)(nil),  // 30: netio.dataplane.v1.ListDropsRequest
+	(*ListDropsResponse)(nil), // 31: netio.dataplane.v1.ListDropsResponse
+	(*DropCount)(nil),         // 32: netio.dataplane.v1.DropCount
+	(*ExplainRequest)(nil),    // 33: netio.dataplane.v1.ExplainRequest
+	(*ExplainResponse)(nil),   // 34: netio.dataplane.v1.ExplainResponse
+	(*ExplainStep)(nil),       // 35: netio.dataplane.v1.ExplainStep
+	(*MonitorRequest)(nil),    // 36: netio.dataplane.v1.MonitorRequest
+	(*Event)(nil),             // 37: netio.dataplane.v1.Event
+	(*CaptureRequest)(nil),    // 38: netio.dataplane.v1.CaptureRequest
+	(*CapturedPacket)(nil),    // 39: netio.dataplane.v1.CapturedPacket
+	nil,                       // 40: netio.dataplane.v1.Port.TagsEntry
 }
 var file_pkg_dataplane_api_v1_dataplane_proto_depIdxs = []int32{
 	6,  // 0: netio.dataplane.v1.ApplyRequest.snapshot:type_name -> netio.dataplane.v1.Snapshot
@@ -3463,46 +3587,48 @@ var file_pkg_dataplane_api_v1_dataplane_proto_depIdxs = []int32{
 	17, // 16: netio.dataplane.v1.Delta.destination_nats:type_name -> netio.dataplane.v1.DestinationNat
 	9,  // 17: netio.dataplane.v1.Settings.timeouts:type_name -> netio.dataplane.v1.Timeouts
 	1,  // 18: netio.dataplane.v1.Port.kind:type_name -> netio.dataplane.v1.Port.Kind
-	39, // 19: netio.dataplane.v1.Port.tags:type_name -> netio.dataplane.v1.Port.TagsEntry
+	40, // 19: netio.dataplane.v1.Port.tags:type_name -> netio.dataplane.v1.Port.TagsEntry
 	14, // 20: netio.dataplane.v1.Policy.ingress:type_name -> netio.dataplane.v1.Rule
 	14, // 21: netio.dataplane.v1.Policy.egress:type_name -> netio.dataplane.v1.Rule
 	0,  // 22: netio.dataplane.v1.Rule.action:type_name -> netio.dataplane.v1.Action
 	15, // 23: netio.dataplane.v1.Rule.l4:type_name -> netio.dataplane.v1.L4Match
-	18, // 24: netio.dataplane.v1.DestinationNat.backends:type_name -> netio.dataplane.v1.Backend
-	21, // 25: netio.dataplane.v1.StatusResponse.lanes:type_name -> netio.dataplane.v1.LaneStatus
-	24, // 26: netio.dataplane.v1.ListPortsResponse.ports:type_name -> netio.dataplane.v1.PortStatus
-	10, // 27: netio.dataplane.v1.PortStatus.config:type_name -> netio.dataplane.v1.Port
-	25, // 28: netio.dataplane.v1.ListFlowsRequest.filter:type_name -> netio.dataplane.v1.Filter
-	26, // 29: netio.dataplane.v1.Flow.original:type_name -> netio.dataplane.v1.Tuple
-	26, // 30: netio.dataplane.v1.Flow.reply:type_name -> netio.dataplane.v1.Tuple
-	31, // 31: netio.dataplane.v1.ListDropsResponse.drops:type_name -> netio.dataplane.v1.DropCount
-	26, // 32: netio.dataplane.v1.ExplainRequest.tuple:type_name -> netio.dataplane.v1.Tuple
-	34, // 33: netio.dataplane.v1.ExplainResponse.steps:type_name -> netio.dataplane.v1.ExplainStep
-	25, // 34: netio.dataplane.v1.MonitorRequest.filter:type_name -> netio.dataplane.v1.Filter
-	26, // 35: netio.dataplane.v1.Event.tuple:type_name -> netio.dataplane.v1.Tuple
-	2,  // 36: netio.dataplane.v1.Configuration.Apply:input_type -> netio.dataplane.v1.ApplyRequest
-	5,  // 37: netio.dataplane.v1.Configuration.Get:input_type -> netio.dataplane.v1.GetRequest
-	19, // 38: netio.dataplane.v1.Observation.Status:input_type -> netio.dataplane.v1.StatusRequest
-	22, // 39: netio.dataplane.v1.Observation.ListPorts:input_type -> netio.dataplane.v1.ListPortsRequest
-	27, // 40: netio.dataplane.v1.Observation.ListFlows:input_type -> netio.dataplane.v1.ListFlowsRequest
-	29, // 41: netio.dataplane.v1.Observation.ListDrops:input_type -> netio.dataplane.v1.ListDropsRequest
-	32, // 42: netio.dataplane.v1.Observation.Explain:input_type -> netio.dataplane.v1.ExplainRequest
-	35, // 43: netio.dataplane.v1.Observation.Monitor:input_type -> netio.dataplane.v1.MonitorRequest
-	37, // 44: netio.dataplane.v1.Observation.Capture:input_type -> netio.dataplane.v1.CaptureRequest
-	3,  // 45: netio.dataplane.v1.Configuration.Apply:output_type -> netio.dataplane.v1.ApplyResponse
-	6,  // 46: netio.dataplane.v1.Configuration.Get:output_type -> netio.dataplane.v1.Snapshot
-	20, // 47: netio.dataplane.v1.Observation.Status:output_type -> netio.dataplane.v1.StatusResponse
-	23, // 48: netio.dataplane.v1.Observation.ListPorts:output_type -> netio.dataplane.v1.ListPortsResponse
-	28, // 49: netio.dataplane.v1.Observation.ListFlows:output_type -> netio.dataplane.v1.Flow
-	30, // 50: netio.dataplane.v1.Observation.ListDrops:output_type -> netio.dataplane.v1.ListDropsResponse
-	33, // 51: netio.dataplane.v1.Observation.Explain:output_type -> netio.dataplane.v1.ExplainResponse
-	36, // 52: netio.dataplane.v1.Observation.Monitor:output_type -> netio.dataplane.v1.Event
-	38, // 53: netio.dataplane.v1.Observation.Capture:output_type -> netio.dataplane.v1.CapturedPacket
-	45, // [45:54] is the sub-list for method output_type
-	36, // [36:45] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	19, // 24: netio.dataplane.v1.DestinationNat.backends:type_name -> netio.dataplane.v1.Backend
+	18, // 25: netio.dataplane.v1.DestinationNat.external:type_name -> netio.dataplane.v1.External
+	19, // 26: netio.dataplane.v1.External.backends:type_name -> netio.dataplane.v1.Backend
+	22, // 27: netio.dataplane.v1.StatusResponse.lanes:type_name -> netio.dataplane.v1.LaneStatus
+	25, // 28: netio.dataplane.v1.ListPortsResponse.ports:type_name -> netio.dataplane.v1.PortStatus
+	10, // 29: netio.dataplane.v1.PortStatus.config:type_name -> netio.dataplane.v1.Port
+	26, // 30: netio.dataplane.v1.ListFlowsRequest.filter:type_name -> netio.dataplane.v1.Filter
+	27, // 31: netio.dataplane.v1.Flow.original:type_name -> netio.dataplane.v1.Tuple
+	27, // 32: netio.dataplane.v1.Flow.reply:type_name -> netio.dataplane.v1.Tuple
+	32, // 33: netio.dataplane.v1.ListDropsResponse.drops:type_name -> netio.dataplane.v1.DropCount
+	27, // 34: netio.dataplane.v1.ExplainRequest.tuple:type_name -> netio.dataplane.v1.Tuple
+	35, // 35: netio.dataplane.v1.ExplainResponse.steps:type_name -> netio.dataplane.v1.ExplainStep
+	26, // 36: netio.dataplane.v1.MonitorRequest.filter:type_name -> netio.dataplane.v1.Filter
+	27, // 37: netio.dataplane.v1.Event.tuple:type_name -> netio.dataplane.v1.Tuple
+	2,  // 38: netio.dataplane.v1.Configuration.Apply:input_type -> netio.dataplane.v1.ApplyRequest
+	5,  // 39: netio.dataplane.v1.Configuration.Get:input_type -> netio.dataplane.v1.GetRequest
+	20, // 40: netio.dataplane.v1.Observation.Status:input_type -> netio.dataplane.v1.StatusRequest
+	23, // 41: netio.dataplane.v1.Observation.ListPorts:input_type -> netio.dataplane.v1.ListPortsRequest
+	28, // 42: netio.dataplane.v1.Observation.ListFlows:input_type -> netio.dataplane.v1.ListFlowsRequest
+	30, // 43: netio.dataplane.v1.Observation.ListDrops:input_type -> netio.dataplane.v1.ListDropsRequest
+	33, // 44: netio.dataplane.v1.Observation.Explain:input_type -> netio.dataplane.v1.ExplainRequest
+	36, // 45: netio.dataplane.v1.Observation.Monitor:input_type -> netio.dataplane.v1.MonitorRequest
+	38, // 46: netio.dataplane.v1.Observation.Capture:input_type -> netio.dataplane.v1.CaptureRequest
+	3,  // 47: netio.dataplane.v1.Configuration.Apply:output_type -> netio.dataplane.v1.ApplyResponse
+	6,  // 48: netio.dataplane.v1.Configuration.Get:output_type -> netio.dataplane.v1.Snapshot
+	21, // 49: netio.dataplane.v1.Observation.Status:output_type -> netio.dataplane.v1.StatusResponse
+	24, // 50: netio.dataplane.v1.Observation.ListPorts:output_type -> netio.dataplane.v1.ListPortsResponse
+	29, // 51: netio.dataplane.v1.Observation.ListFlows:output_type -> netio.dataplane.v1.Flow
+	31, // 52: netio.dataplane.v1.Observation.ListDrops:output_type -> netio.dataplane.v1.ListDropsResponse
+	34, // 53: netio.dataplane.v1.Observation.Explain:output_type -> netio.dataplane.v1.ExplainResponse
+	37, // 54: netio.dataplane.v1.Observation.Monitor:output_type -> netio.dataplane.v1.Event
+	39, // 55: netio.dataplane.v1.Observation.Capture:output_type -> netio.dataplane.v1.CapturedPacket
+	47, // [47:56] is the sub-list for method output_type
+	38, // [38:47] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_pkg_dataplane_api_v1_dataplane_proto_init() }
@@ -3521,7 +3647,7 @@ func file_pkg_dataplane_api_v1_dataplane_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pkg_dataplane_api_v1_dataplane_proto_rawDesc), len(file_pkg_dataplane_api_v1_dataplane_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   38,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
