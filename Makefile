@@ -105,10 +105,10 @@ test-vm-all: ## the same in all kernels (root)
 	@hack/test-vm.sh all
 
 .PHONY: cluster-up
-cluster-up: ## bring up a real Kubernetes cluster of NODES (3) with NetIO, on this machine alone (root); see docs/cluster.md
+cluster-up: ## bring up a real Kubernetes cluster of NODES (3) with NetIO, on this machine alone (root); UPFLAGS=--kube-proxy; see docs/cluster.md
 	@hack/bootstrap.sh
 	@$(MAKE) --no-print-directory build cluster-tool
-	@build/cluster/bin/netio-cluster up --nodes '$(NODES)'
+	@build/cluster/bin/netio-cluster up --nodes '$(NODES)' $(UPFLAGS)
 
 .PHONY: cluster-down
 cluster-down: cluster-tool ## end the cluster; what was built for it and its logs stay in build/cluster (root)

@@ -4,6 +4,7 @@ package service
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -19,6 +20,28 @@ type Node struct {
 	Name string
 	// Zone is the value of its label topology.kubernetes.io/zone, "" for none.
 	Zone string
+	// Proxy: also what is not the pods' is served, in kube-proxy's place: node ports,
+	// load balancers' addresses, and what the host itself sends to services.
+	Proxy bool
+	// ExternalIPs: the externalIPs of services are served. Whoever may write a
+	// service can claim any address by them (CVE-2020-8554).
+	ExternalIPs bool
+	// Addresses are the node's own that have its node ports.
+	Addresses []netip.Addr
+	// Sources are those that the forwarder gives connections to services, at most
+	// one of each family. The host leads node ports there.
+	Sources []netip.Addr
+	// Others are the other nodes' addresses.
+	Others []netip.Addr
+}
+
+func (n *Node) has(a netip.Addr) bool {
+	return slices.Contains(n.Addresses, a) || slices.Contains(n.Others, a)
+}
+
+func (n *Node) equal(o *Node) bool {
+	return n.Name == o.Name && n.Zone == o.Zone && n.Proxy == o.Proxy && n.ExternalIPs == o.ExternalIPs &&
+		slices.Equal(n.Addresses, o.Addresses) && slices.Equal(n.Sources, o.Sources) && slices.Equal(n.Others, o.Others)
 }
 
 // Compiler keeps services and endpoints, and works out again only what a change
@@ -49,7 +72,7 @@ func NewCompiler() *Compiler {
 
 // SetNode sets the node.
 func (c *Compiler) SetNode(n Node) {
-	if c.node == n {
+	if c.node.equal(&n) {
 		return
 	}
 	c.node = n
@@ -137,15 +160,23 @@ func (c *Compiler) Result() []*dataplanev1.DestinationNat {
 	}
 	c.result = make([]*dataplanev1.DestinationNat, 0, len(c.sorted))
 	// Two services may claim one address for a while, as when one is replaced.
-	taken := make(map[frontend]struct{}, len(c.sorted))
-	for _, e := range c.sorted {
-		if e.stale {
-			e.nats, e.stale = keepEqual(e.nats, translate(e.service, e.ordered(), c.node)), false
+	// Nobody can take another's cluster IP, whatever its other addresses are.
+	taken := make(map[claim]*dataplanev1.DestinationNat, len(c.sorted))
+	for _, inner := range []bool{true, false} {
+		for _, e := range c.sorted {
+			if e.stale {
+				e.nats, e.stale = keepEqual(e.nats, translate(e.service, e.ordered(), c.node)), false
+			}
+			for _, n := range e.nats {
+				if f := (claim{n.Address, n.Protocol, n.Port}); taken[f] == nil && (!inner || isClusterIP(e.service, n)) {
+					taken[f] = n
+				}
+			}
 		}
+	}
+	for _, e := range c.sorted {
 		for _, n := range e.nats {
-			f := frontend{n.Address, n.Protocol, n.Port}
-			if _, twice := taken[f]; !twice {
-				taken[f] = struct{}{}
+			if taken[claim{n.Address, n.Protocol, n.Port}] == n {
 				c.result = append(c.result, n)
 			}
 		}
@@ -153,13 +184,17 @@ func (c *Compiler) Result() []*dataplanev1.DestinationNat {
 	return c.result
 }
 
+func isClusterIP(s *corev1.Service, n *dataplanev1.DestinationNat) bool {
+	return slices.Contains(clusterIPs(s), n.Address)
+}
+
 // ordered are the slices by name.
 func (e *entry) ordered() []*discoveryv1.EndpointSlice {
 	return slices.SortedFunc(maps.Values(e.slices), func(a, b *discoveryv1.EndpointSlice) int { return strings.Compare(a.Name, b.Name) })
 }
 
-// frontend is what a destination NAT is found by.
-type frontend struct {
+// claim is what a destination NAT is found by.
+type claim struct {
 	address        string
 	protocol, port uint32
 }

@@ -16,50 +16,55 @@ import (
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 )
 
-// proxyNameLabel marks services that another proxy serves.
-const proxyNameLabel = "service.kubernetes.io/service-proxy-name"
-
-// protocols are IP protocol numbers (IANA, "Assigned Internet Protocol Numbers").
-var protocols = map[corev1.Protocol]uint32{corev1.ProtocolTCP: 6, corev1.ProtocolUDP: 17, corev1.ProtocolSCTP: 132}
-
 // translate makes the destination NATs of a service, sorted by name.
 func translate(s *corev1.Service, endpoints []*discoveryv1.EndpointSlice, node Node) []*dataplanev1.DestinationNat {
-	if s == nil || s.Spec.Type == corev1.ServiceTypeExternalName {
-		return nil
-	}
-	if _, other := s.Labels[proxyNameLabel]; other {
-		return nil
-	}
 	var nats []*dataplanev1.DestinationNat
-	for _, text := range clusterIPs(s) {
-		address, err := netip.ParseAddr(text)
-		if err != nil {
-			continue // "None": headless
+	for _, f := range frontends(s, node) {
+		all := candidates(endpoints, f.address.Is6(), f.of)
+		n := &dataplanev1.DestinationNat{
+			Name: f.name, Address: f.address.String(), Protocol: protocols[f.protocol], Port: uint32(f.port),
+			AffinitySeconds: affinity(s), Shared: node.has(f.address),
 		}
-		for _, port := range s.Spec.Ports {
-			protocol, ok := protocols[cmp.Or(port.Protocol, corev1.ProtocolTCP)]
-			if !ok {
-				continue
-			}
-			n := &dataplanev1.DestinationNat{
-				Name:    keyOf(s.Namespace, s.Name) + portName(port) + "@" + address.String(),
-				Address: address.String(), Protocol: protocol, Port: uint32(port.Port), AffinitySeconds: affinity(s),
-			}
-			for _, e := range choose(s, candidates(endpoints, address.Is6(), port), node) {
-				n.Backends = append(n.Backends, &dataplanev1.Backend{Address: e.address.Addr().String(), Port: uint32(e.address.Port())})
-			}
-			nats = append(nats, n)
+		n.Backends, n.Silent = choose(all, node, f.kind == clusterIP && internalLocal(s))
+		if f.kind != clusterIP && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
+			n.External = &dataplanev1.External{}
+			n.External.Backends, n.External.Silent = choose(all, node, true)
 		}
+		if f.kind == loadBalancer {
+			n.Sources = sources(s, f.address.Is6())
+		}
+		nats = append(nats, n)
 	}
 	slices.SortFunc(nats, func(a, b *dataplanev1.DestinationNat) int { return strings.Compare(a.Name, b.Name) })
-	return nats
+	return slices.CompactFunc(nats, func(a, b *dataplanev1.DestinationNat) bool { return a.Name == b.Name })
 }
 
-func clusterIPs(s *corev1.Service) []string {
-	if len(s.Spec.ClusterIPs) == 0 && s.Spec.ClusterIP != "" {
-		return []string{s.Spec.ClusterIP}
+func internalLocal(s *corev1.Service) bool {
+	p := s.Spec.InternalTrafficPolicy
+	return p != nil && *p == corev1.ServiceInternalTrafficPolicyLocal
+}
+
+// sources are the prefixes that clients of a load balancer may come from, none for
+// all of them.
+func sources(s *corev1.Service, six bool) []string {
+	if len(s.Spec.LoadBalancerSourceRanges) == 0 {
+		return nil
 	}
-	return s.Spec.ClusterIPs
+	var all []string
+	for _, text := range s.Spec.LoadBalancerSourceRanges {
+		if p, err := netip.ParsePrefix(strings.TrimSpace(text)); err == nil && p.Addr().Is6() == six {
+			all = append(all, p.Masked().String())
+		}
+	}
+	if len(all) > 0 {
+		return all
+	}
+	// Those of the other family only: nobody may, which no packet's source says
+	// better than the unspecified address.
+	if six {
+		return []string{"::/128"}
+	}
+	return []string{"0.0.0.0/32"}
 }
 
 // portName tells the ports of a service apart: those with a name by it, the one
@@ -106,7 +111,7 @@ func candidates(list []*discoveryv1.EndpointSlice, six bool, port corev1.Service
 		for _, e := range s.Endpoints {
 			for _, text := range e.Addresses[:min(len(e.Addresses), 1)] { // more have no meaning (discovery/v1)
 				address, err := netip.ParseAddr(text)
-				if err != nil || address.Is6() != six {
+				if err != nil || address.Is6() != six || !usable(address) {
 					continue
 				}
 				at := netip.AddrPortFrom(address, number)
@@ -166,14 +171,23 @@ func endpointOf(e discoveryv1.Endpoint, at netip.AddrPort) endpoint {
 	return is
 }
 
-// choose takes the endpoints that clients on the node are to reach: those that are
-// ready, or, with none, those that still serve while they end (KEP-1669); of the
-// node alone if the service says so, else of those that hints prefer.
-func choose(s *corev1.Service, all []endpoint, node Node) []endpoint {
-	if p := s.Spec.InternalTrafficPolicy; p != nil && *p == corev1.ServiceInternalTrafficPolicyLocal {
-		return alive(filter(all, func(e endpoint) bool { return e.node == node.Name }))
+// choose takes the endpoints that clients are to reach: those that are ready, or,
+// with none, those that still serve while they end (KEP-1669); of the node alone if
+// so is asked, else of those that hints prefer. Silent: there are some, but not
+// here.
+func choose(all []endpoint, node Node, local bool) (backends []*dataplanev1.Backend, silent bool) {
+	some := alive(all)
+	if local {
+		here := alive(filter(all, func(e endpoint) bool { return e.node == node.Name }))
+		silent = len(here) == 0 && len(some) > 0
+		some = here
+	} else {
+		some = preferred(some, node)
 	}
-	return preferred(alive(all), node)
+	for _, e := range some {
+		backends = append(backends, &dataplanev1.Backend{Address: e.address.Addr().String(), Port: uint32(e.address.Port())})
+	}
+	return backends, silent
 }
 
 func alive(all []endpoint) []endpoint {

@@ -42,5 +42,6 @@ func (c *Config) Merge(file string, next *Config) (*Config, Mistakes) {
 	merged.MasqueradeExcept = next.MasqueradeExcept
 	merged.Connections = next.Connections
 	merged.InstallCNI = next.InstallCNI
+	merged.KubeProxyReplacement, merged.ExternalIPs = next.KubeProxyReplacement, next.ExternalIPs
 	return &merged, kept
 }

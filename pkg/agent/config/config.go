@@ -68,6 +68,14 @@ type Config struct {
 	InstallCNI *InstallCNI
 	// Metrics is nil unless the agent is to serve metrics over HTTP.
 	Metrics *Metrics
+	// KubeProxyReplacement: services of the cluster are reached from the node itself
+	// and from the world by way of the forwarder, not of kube-proxy.
+	KubeProxyReplacement bool
+	// ExternalIPs: also by the externalIPs that services claim.
+	ExternalIPs bool
+	// ServiceSources has one address per family in PodCIDRs, IPv4 first, on a node
+	// of a cluster: what the forwarder gives connections to services as their source.
+	ServiceSources []netip.Addr
 }
 
 // Metrics says where metrics and health are served, and how fine they are.
@@ -183,15 +191,24 @@ func ParseNode(file string, data []byte) (*Config, error) {
 	return (&decoder{file: file, cluster: true}).parse(data)
 }
 
-// WithPodCIDRs is c with prefixes that pods get addresses from, and their first
-// addresses for the router; source names where they are from, in errors.
+// WithPodCIDRs is c with prefixes that pods get addresses from, their first
+// addresses for the router and the next ones for ServiceSources; source names where
+// they are from, in errors.
 func (c *Config) WithPodCIDRs(source string, prefixes []netip.Prefix) (*Config, error) {
 	with := *c
-	with.PodCIDRs, with.RouterAddresses = slices.Clone(prefixes), nil
+	with.PodCIDRs, with.RouterAddresses, with.ServiceSources = slices.Clone(prefixes), nil, nil
 	d := &decoder{file: source}
 	d.validatePods(&with)
+	for i, p := range prefixes {
+		if p.Addr().BitLen()-p.Bits() == 2 {
+			d.add(fmt.Sprintf("podCIDRs[%d]", i), "%s has no room for pods, as the node itself takes two addresses; expected a prefix of at least eight", p)
+		}
+	}
 	if len(d.mistakes) > 0 {
 		return nil, d.mistakes
+	}
+	for _, r := range with.RouterAddresses {
+		with.ServiceSources = append(with.ServiceSources, r.Next())
 	}
 	return &with, nil
 }

@@ -296,9 +296,25 @@ func TestParseNode(t *testing.T) {
 		if diff := cmp.Diff(addrs("10.244.1.1", "fd00:10:244:1::1"), with.RouterAddresses, compare); diff != "" || len(c.PodCIDRs) > 0 {
 			t.Errorf("%s; before %+v", diff, c)
 		}
+		if diff := cmp.Diff(addrs("10.244.1.2", "fd00:10:244:1::2"), with.ServiceSources, compare); diff != "" {
+			t.Error(diff)
+		}
+		if _, err := c.WithPodCIDRs("node n1", prefixes("10.244.1.0/30")); err == nil || !strings.Contains(err.Error(), "at least eight") {
+			t.Errorf("a small prefix: %v", err)
+		}
 		if _, err := c.WithPodCIDRs("node n1", prefixes("127.0.0.0/24")); err == nil || !strings.Contains(err.Error(), "node n1: podCIDRs[0]: 127.0.0.0/24 is loopback") {
 			t.Errorf("loopback: %v", err)
 		}
+	}
+	c, err := ParseNode("agent.yaml", []byte("kubeProxyReplacement: true\nexternalIPs: true\n"))
+	if err != nil || !c.KubeProxyReplacement || !c.ExternalIPs {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if _, err := ParseNode("agent.yaml", []byte("externalIPs: true\n")); err == nil || !strings.Contains(err.Error(), "agent.yaml:1: externalIPs: is of no use without") {
+		t.Errorf("externalIPs alone: %v", err)
+	}
+	if _, err := Parse("agent.yaml", []byte("podCIDRs: [10.244.0.0/24]\nkubeProxyReplacement: true\n")); err == nil || !strings.Contains(err.Error(), "kubeProxyReplacement: is for nodes of a cluster") {
+		t.Errorf("standalone: %v", err)
 	}
 	for _, field := range []string{"podCIDRs: [10.244.0.0/24]", "routerAddresses: [10.244.0.1]"} {
 		if _, err := ParseNode("agent.yaml", []byte("mtu: 1400\n"+field)); err == nil || !strings.Contains(err.Error(), "agent.yaml:2: ") || !strings.Contains(err.Error(), "comes from the cluster") {

@@ -84,7 +84,7 @@ func (d *decoder) decode(data []byte) *Config {
 	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
 		d.mistakes = append(d.mistakes, Mistake{d.file, more.Line, "", "a second YAML document; expected one: remove it and its ---"})
 	}
-	d.mapping(doc.Content[0], "", map[string]func(*yaml.Node, string){
+	fields := map[string]func(*yaml.Node, string){
 		"node":             d.string(&c.Node),
 		"podCIDRs":         list(d, &c.PodCIDRs, d.prefix),
 		"routerAddresses":  list(d, &c.RouterAddresses, d.addr),
@@ -100,10 +100,18 @@ func (d *decoder) decode(data []byte) *Config {
 		"connections":      d.connections(&c.Connections),
 		"installCNI":       d.installCNI(&c.InstallCNI),
 		"metrics":          d.metrics(&c.Metrics),
-	})
+	}
+	if d.cluster {
+		fields["kubeProxyReplacement"] = d.bool(&c.KubeProxyReplacement)
+		fields["externalIPs"] = d.bool(&c.ExternalIPs)
+	}
+	d.mapping(doc.Content[0], "", fields)
 	c.setDefaults()
 	return c
 }
+
+// clusterFields are those that a node of a cluster has alone.
+var clusterFields = []string{"kubeProxyReplacement", "externalIPs"}
 
 func (d *decoder) connections(c *Connections) func(*yaml.Node, string) {
 	return func(n *yaml.Node, path string) {
@@ -178,6 +186,10 @@ func (d *decoder) mapping(n *yaml.Node, path string, fields map[string]func(*yam
 		seen[key.Value] = key.Line
 		d.lines[field] = key.Line
 		f, ok := fields[key.Value]
+		if !ok && path == "" && !d.cluster && slices.Contains(clusterFields, key.Value) {
+			d.add(field, "is for nodes of a cluster; remove it, or start the agent without --standalone")
+			continue
+		}
 		if !ok {
 			d.add(field, "unknown field; %s", suggestion(key.Value, slices.Sorted(maps.Keys(fields))))
 			continue

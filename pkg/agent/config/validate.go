@@ -28,6 +28,9 @@ func (d *decoder) validate(c *Config) {
 	} else {
 		d.validatePods(c)
 	}
+	if c.ExternalIPs && !c.KubeProxyReplacement {
+		d.add("externalIPs", "is of no use without kubeProxyReplacement; remove it, or set kubeProxyReplacement: true")
+	}
 	d.validateNames(c)
 	d.validatePaths(c)
 	d.validateMetrics(c.Metrics)

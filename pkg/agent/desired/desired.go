@@ -65,7 +65,13 @@ type Node struct {
 	PodNetworks []netip.Prefix
 	// HostAddresses are the addresses of the host's own stack.
 	HostAddresses []netip.Addr
-	Connections   config.Connections
+	// NodeAddresses are the other nodes' own addresses.
+	NodeAddresses []netip.Addr
+	// KubeProxyReplacement and ExternalIPs: see package config. ServiceSources has at
+	// most one address of each family.
+	KubeProxyReplacement, ExternalIPs bool
+	ServiceSources                    []netip.Addr
+	Connections                       config.Connections
 }
 
 // With returns the state with an attachment added or replaced.
@@ -207,6 +213,18 @@ func settings(n Node) *dataplanev1.Settings {
 			s.Ipv4 = r.String()
 		} else {
 			s.Ipv6 = r.String()
+		}
+	}
+	if n.KubeProxyReplacement {
+		for _, a := range n.ServiceSources {
+			if a.Is4() {
+				s.ServiceIpv4 = a.String()
+			} else {
+				s.ServiceIpv6 = a.String()
+			}
+		}
+		for _, a := range n.HostAddresses {
+			s.HostAddresses = append(s.HostAddresses, a.String())
 		}
 	}
 	if t := n.Connections.Timeouts; t != (config.Timeouts{}) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -54,6 +55,26 @@ func allow(name, from, to string) *v1alpha1.NetIOPolicy {
 				From:   []v1alpha1.Peer{{PodSelector: &v1alpha1.LabelSelector{MatchLabels: map[string]v1alpha1.LabelValue{"app": v1alpha1.LabelValue(from)}}}},
 			}},
 		},
+	}
+}
+
+// TestKubeProxyReplacement: the forwarder is told what is the host's, and node ports
+// are at the host's addresses but the router's.
+func TestKubeProxyReplacement(t *testing.T) {
+	addr := netip.MustParseAddr
+	n := Node{
+		Routers: []netip.Addr{addr("10.1.0.1"), addr("fd01::1")}, HostAddresses: []netip.Addr{addr("10.1.0.1"), addr("192.0.2.1")},
+		ServiceSources: []netip.Addr{addr("10.1.0.2"), addr("fd01::2")},
+	}
+	if s := settings(n); len(s.HostAddresses) > 0 || s.ServiceIpv4 != "" || s.ServiceIpv6 != "" {
+		t.Errorf("beside kube-proxy: %v", s)
+	}
+	n.KubeProxyReplacement = true
+	if s := settings(n); !slices.Equal(s.HostAddresses, []string{"10.1.0.1", "192.0.2.1"}) || s.ServiceIpv4 != "10.1.0.2" || s.ServiceIpv6 != "fd01::2" {
+		t.Errorf("%v", s)
+	}
+	if s := n.ServiceNode(); !s.Proxy || !slices.Equal(s.Addresses, []netip.Addr{addr("192.0.2.1")}) {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -2,11 +2,25 @@
 
 package desired
 
-import "netio.dev/netio/pkg/service"
+import (
+	"net/netip"
+	"slices"
+
+	"netio.dev/netio/pkg/service"
+)
+
+// ServiceNode is the node as package service sees it.
+func (n Node) ServiceNode() service.Node {
+	return service.Node{
+		Name: n.Name, Zone: n.Zone, Proxy: n.KubeProxyReplacement, ExternalIPs: n.ExternalIPs,
+		Addresses: slices.DeleteFunc(slices.Clone(n.HostAddresses), func(a netip.Addr) bool { return slices.Contains(n.Routers, a) }),
+		Sources:   n.ServiceSources, Others: n.NodeAddresses,
+	}
+}
 
 // compileServices tells the compiler of services what changed since the last state.
 func (b *Builder) compileServices(s State) {
-	b.services.SetNode(service.Node{Name: s.Node.Name, Zone: s.Node.Zone})
+	b.services.SetNode(s.Node.ServiceNode())
 	was, now := b.last.Cluster, s.Cluster
 	if was == now {
 		return

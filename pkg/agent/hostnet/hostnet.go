@@ -13,7 +13,8 @@
 //	            forwarder ── knets of the pods
 //
 // In a cluster, routes lead to the pods of the nodes that are neighbours, each by
-// its node's address.
+// its node's address; and where services are the forwarder's business alone, their
+// addresses lead to netio0, as do node ports, which get another destination first.
 //
 // The router addresses are the pods' gateway. They belong to the host's stack,
 // which answers ping of them; the forwarder uses them as the source of its ICMP
@@ -70,6 +71,19 @@ type Config struct {
 	// to destinations in Except.
 	Masquerade bool
 	Except     []netip.Prefix
+	// Services that are reached through the knet.
+	Services Services
+}
+
+// Services are what leads to the forwarder beside pods.
+type Services struct {
+	// Addresses of services.
+	Addresses []netip.Addr
+	// TCP, UDP and SCTP are ports, sorted, which on every address of the host but
+	// loopback are a service's, and NodePorts the destination that they get, at
+	// most one of each family. It lies in the prefixes of pods.
+	TCP, UDP, SCTP []uint16
+	NodePorts      []netip.Addr
 }
 
 // Peer is another host, and the prefixes of its pods.
@@ -130,7 +144,7 @@ func (h *Host) Reconcile(c Config) error {
 // already is no error.
 func (h *Host) Remove(c Config) error {
 	return h.with(func(s *session) error {
-		c.Masquerade, c.Peers = false, nil
+		c.Masquerade, c.Peers, c.Services = false, nil, Services{}
 		return errors.Join(s.removeLink(c), s.reconcilePeers(c), s.reconcileNAT(c))
 	})
 }

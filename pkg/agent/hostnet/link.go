@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -106,10 +107,11 @@ func (s *session) reconcileAddresses(link netlink.Link, c Config) error {
 	return nil
 }
 
-// reconcileRoutes leads the pods' prefixes to the interface.
+// reconcileRoutes leads the prefixes of pods and the addresses of services to the
+// interface.
 func (s *session) reconcileRoutes(link netlink.Link, c Config) error {
 	missing := map[netip.Prefix]*netlink.Route{}
-	for _, p := range c.Pods {
+	want := func(p netip.Prefix) {
 		r := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(p), Protocol: routeProtocol}
 		if p.Addr().Is4() {
 			r.Scope = netlink.SCOPE_LINK
@@ -118,6 +120,12 @@ func (s *session) reconcileRoutes(link netlink.Link, c Config) error {
 			r.Src = src.AsSlice()
 		}
 		missing[p] = r
+	}
+	for _, a := range c.Services.Addresses {
+		want(netip.PrefixFrom(a, a.BitLen()))
+	}
+	for _, p := range c.Pods {
+		want(p)
 	}
 	have, err := s.ourRoutes(link)
 	if err != nil {
@@ -135,9 +143,11 @@ func (s *session) reconcileRoutes(link netlink.Link, c Config) error {
 	}
 	var errs []error
 	for p, r := range missing {
-		if err := s.noForeign(link, p); err != nil {
-			errs = append(errs, err)
-			continue
+		if slices.Contains(c.Pods, p) {
+			if err := s.noForeign(link, p); err != nil {
+				errs = append(errs, err)
+				continue
+			}
 		}
 		if err := s.netlink.RouteAdd(r); err != nil {
 			errs = append(errs, fmt.Errorf("add route %s to %s: %w", p, c.IfName, err))

@@ -4,6 +4,8 @@ package hostnet
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -21,17 +23,31 @@ const (
 	tableName   = "netio"
 	postrouting = "postrouting"
 	world       = "world"
+	prerouting  = "prerouting"
+	output      = "output"
+	nodePorts   = "node-ports"
 )
+
+// natChain is a chain, with the hook that it is at, if it is at one.
+type natChain struct {
+	name     string
+	hook     *nftables.ChainHook
+	priority *nftables.ChainPriority
+	rules    []natRule
+}
 
 // natRule is a rule and what it says, which is its comment in the kernel too:
 // two rules with one text are equal.
 type natRule struct {
 	text  string
 	exprs []expr.Any
+	// ports are what the destination port is looked up in, before last; nil: none.
+	ports []uint16
+	last  []expr.Any
 }
 
-// natChains are the two chains of the table, as `nft list table inet netio`
-// shows them:
+// natChains are the chains of the table, as `nft list table inet netio` shows them,
+// in an order in which a rule names a chain before it:
 //
 //	chain world {                       the exceptions, then masquerade
 //		ip daddr 224.0.0.0/4 return
@@ -41,27 +57,113 @@ type natRule struct {
 //		type nat hook postrouting priority srcnat;
 //		ip saddr 10.244.0.0/24 oifname != "netio0" goto world
 //	}
-func natChains(c Config) map[string][]natRule {
+//	chain node-ports {                  the destination that netio0 has
+//		meta nfproto ipv4 tcp dport { 30080, 30443 } dnat ip to 10.244.0.2
+//	}
+//	chain prerouting {                  what comes from the world
+//		type nat hook prerouting priority dstnat;
+//		iifname != "netio0" fib daddr type local goto node-ports
+//	}
+//	chain output {                      what the host sends
+//		type nat hook output priority dstnat;
+//		ip daddr 127.0.0.0/8 return
+//		fib daddr type local goto node-ports
+//	}
+func natChains(c Config) []natChain {
+	var chains []natChain
+	if c.Masquerade {
+		chains = append(chains, masqueradeChains(c)...)
+	}
+	return append(chains, nodePortChains(c)...)
+}
+
+func masqueradeChains(c Config) []natChain {
 	except := append([]netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("ff00::/8")}, c.Except...)
-	chains := map[string][]natRule{}
+	out := natChain{name: world}
 	for _, p := range except {
 		text, exprs := matchAddr(p, false)
-		chains[world] = append(chains[world], natRule{text + " return", append(exprs, &expr.Verdict{Kind: expr.VerdictReturn})})
+		out.rules = append(out.rules, natRule{text: text + " return", exprs: append(exprs, &expr.Verdict{Kind: expr.VerdictReturn})})
 	}
-	chains[world] = append(chains[world], natRule{"masquerade", []expr.Any{&expr.Masq{}}})
+	out.rules = append(out.rules, natRule{text: "masquerade", exprs: []expr.Any{&expr.Masq{}}})
+	post := natChain{name: postrouting, hook: nftables.ChainHookPostrouting, priority: nftables.ChainPriorityNATSource}
 	for _, p := range c.Pods {
 		text, exprs := matchAddr(p, true)
-		name := make([]byte, unix.IFNAMSIZ)
-		copy(name, c.IfName)
-		chains[postrouting] = append(chains[postrouting], natRule{
-			fmt.Sprintf("%s oifname != %q goto world", text, c.IfName),
-			append(exprs,
-				&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
-				&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: name},
-				&expr.Verdict{Kind: expr.VerdictGoto, Chain: world}),
+		iface, match := matchInterface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, c.IfName)
+		post.rules = append(post.rules, natRule{
+			text:  fmt.Sprintf("%s %s goto world", text, iface),
+			exprs: slices.Concat(exprs, match, []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: world}}),
 		})
 	}
-	return chains
+	return []natChain{out, post}
+}
+
+// nodePortChains are none without node ports.
+func nodePortChains(c Config) []natChain {
+	ports := natChain{name: nodePorts}
+	for _, to := range c.Services.NodePorts {
+		for _, p := range []struct {
+			name   string
+			number byte
+			ports  []uint16
+		}{{"tcp", unix.IPPROTO_TCP, c.Services.TCP}, {"udp", unix.IPPROTO_UDP, c.Services.UDP}, {"sctp", unix.IPPROTO_SCTP, c.Services.SCTP}} {
+			if len(p.ports) == 0 {
+				continue
+			}
+			family, nat, proto := "ipv4", "ip", byte(unix.NFPROTO_IPV4)
+			if to.Is6() {
+				family, nat, proto = "ipv6", "ip6", unix.NFPROTO_IPV6
+			}
+			sum := sha256.Sum256(fmt.Append(nil, p.ports))
+			ports.rules = append(ports.rules, natRule{
+				text: fmt.Sprintf("%s %s: %d ports (%x) dnat %s to %s", family, p.name, len(p.ports), sum[:8], nat, to),
+				exprs: []expr.Any{
+					&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+					&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}},
+					&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+					&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{p.number}},
+					// The same place in the headers of RFC 9293, RFC 768 and RFC 9260.
+					&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+				},
+				ports: p.ports,
+				last: []expr.Any{
+					&expr.Immediate{Register: 1, Data: to.AsSlice()},
+					&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(proto), RegAddrMin: 1},
+				},
+			})
+		}
+	}
+	if len(ports.rules) == 0 {
+		return nil
+	}
+	local := []expr.Any{
+		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)},
+		&expr.Verdict{Kind: expr.VerdictGoto, Chain: nodePorts},
+	}
+	in := natChain{name: prerouting, hook: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityNATDest}
+	iface, match := matchInterface(expr.MetaKeyIIFNAME, expr.CmpOpNeq, c.IfName)
+	in.rules = []natRule{{text: iface + " fib daddr type local goto node-ports", exprs: append(match, local...)}}
+
+	// A connection to a loopback address comes from one, which no packet leaves the
+	// host with.
+	out := natChain{name: output, hook: nftables.ChainHookOutput, priority: nftables.ChainPriorityNATDest}
+	for _, p := range []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")} {
+		text, match := matchAddr(p, false)
+		out.rules = append(out.rules, natRule{text: text + " return", exprs: append(match, &expr.Verdict{Kind: expr.VerdictReturn})})
+	}
+	out.rules = append(out.rules, natRule{text: "fib daddr type local goto node-ports", exprs: local})
+	return []natChain{ports, in, out}
+}
+
+// matchInterface matches packets by the name of an interface.
+func matchInterface(key expr.MetaKey, op expr.CmpOp, ifname string) (text string, exprs []expr.Any) {
+	name := make([]byte, unix.IFNAMSIZ)
+	copy(name, ifname)
+	what := map[expr.MetaKey]string{expr.MetaKeyIIFNAME: "iifname", expr.MetaKeyOIFNAME: "oifname"}[key]
+	if op == expr.CmpOpNeq {
+		what += " !="
+	}
+	return fmt.Sprintf("%s %q", what, ifname), []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: name}}
 }
 
 // matchAddr matches packets with a source or destination in p.
@@ -88,6 +190,7 @@ func matchAddr(p netip.Prefix, source bool) (text string, exprs []expr.Any) {
 
 // reconcileNAT replaces the table in one transaction if it is not as wanted.
 func (s *session) reconcileNAT(c Config) error {
+	want := natChains(c)
 	var opts []nftables.ConnOption
 	if s.ns != nil {
 		opts = append(opts, nftables.WithNetNSFd(int(s.ns.Fd())))
@@ -98,15 +201,15 @@ func (s *session) reconcileNAT(c Config) error {
 	}
 	there, err := hasTable(conn)
 	switch {
-	case err != nil && !c.Masquerade:
+	case err != nil && len(want) == 0:
 		return nil // a kernel without nftables has no table of ours
 	case err != nil:
 		return natError(c, err)
-	case !c.Masquerade && !there:
+	case len(want) == 0 && !there:
 		return nil
 	}
-	if c.Masquerade && there {
-		if same, err := sameChains(conn, natChains(c)); err != nil || same {
+	if len(want) > 0 && there {
+		if same, err := sameChains(conn, want); err != nil || same {
 			return err
 		}
 	}
@@ -115,8 +218,10 @@ func (s *session) reconcileNAT(c Config) error {
 	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
 	conn.AddTable(table)
 	conn.DelTable(table)
-	if c.Masquerade {
-		addTable(conn, table, natChains(c))
+	if len(want) > 0 {
+		if err := addTable(conn, table, want); err != nil {
+			return natError(c, err)
+		}
 	}
 	if err := conn.Flush(); err != nil {
 		return natError(c, err)
@@ -124,19 +229,32 @@ func (s *session) reconcileNAT(c Config) error {
 	return nil
 }
 
-func addTable(conn *nftables.Conn, table *nftables.Table, chains map[string][]natRule) {
+func addTable(conn *nftables.Conn, table *nftables.Table, chains []natChain) error {
 	conn.AddTable(table)
-	// In this order: a rule can name a chain that is there.
-	for _, chain := range []*nftables.Chain{
-		{Name: world, Table: table},
-		{Name: postrouting, Table: table, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource},
-	} {
+	for _, w := range chains {
+		chain := &nftables.Chain{Name: w.name, Table: table}
+		if w.hook != nil {
+			chain.Type, chain.Hooknum, chain.Priority = nftables.ChainTypeNAT, w.hook, w.priority
+		}
 		conn.AddChain(chain)
-		for _, r := range chains[chain.Name] {
-			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: r.exprs,
+		for _, r := range w.rules {
+			exprs := slices.Clone(r.exprs)
+			if r.ports != nil {
+				set := &nftables.Set{Table: table, Anonymous: true, Constant: true, KeyType: nftables.TypeInetService}
+				elements := make([]nftables.SetElement, len(r.ports))
+				for i, p := range r.ports {
+					elements[i].Key = binary.BigEndian.AppendUint16(nil, p)
+				}
+				if err := conn.AddSet(set, elements); err != nil {
+					return err
+				}
+				exprs = append(exprs, &expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID})
+			}
+			conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: append(exprs, r.last...),
 				UserData: userdata.AppendString(nil, userdata.TypeComment, r.text)})
 		}
 	}
+	return nil
 }
 
 func hasTable(conn *nftables.Conn) (bool, error) {
@@ -148,7 +266,7 @@ func hasTable(conn *nftables.Conn) (bool, error) {
 }
 
 // sameChains compares our chains, by the rules' comments, with what is there.
-func sameChains(conn *nftables.Conn, want map[string][]natRule) (bool, error) {
+func sameChains(conn *nftables.Conn, want []natChain) (bool, error) {
 	chains, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
 	if err != nil {
 		return false, fmt.Errorf("list nftables chains: %w", err)
@@ -158,11 +276,15 @@ func sameChains(conn *nftables.Conn, want map[string][]natRule) (bool, error) {
 		return false, nil
 	}
 	for _, chain := range chains {
+		i := slices.IndexFunc(want, func(w natChain) bool { return w.name == chain.Name })
+		if i < 0 {
+			return false, nil
+		}
 		rules, err := conn.GetRules(chain.Table, chain)
 		if err != nil {
 			return false, fmt.Errorf("list nftables rules: %w", err)
 		}
-		same := slices.EqualFunc(rules, want[chain.Name], func(is *nftables.Rule, w natRule) bool {
+		same := slices.EqualFunc(rules, want[i].rules, func(is *nftables.Rule, w natRule) bool {
 			text, _ := userdata.GetString(is.UserData, userdata.TypeComment)
 			return text == w.text
 		})
@@ -174,13 +296,17 @@ func sameChains(conn *nftables.Conn, want map[string][]natRule) (bool, error) {
 }
 
 func natError(c Config, err error) error {
-	if !c.Masquerade {
+	if len(natChains(c)) == 0 {
 		return fmt.Errorf("remove nftables table inet %s: %w", tableName, err)
 	}
 	for _, missing := range []error{unix.ENOENT, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.EAFNOSUPPORT, unix.EINVAL} {
-		if errors.Is(err, missing) {
+		if !errors.Is(err, missing) {
+			continue
+		}
+		if c.Masquerade {
 			return fmt.Errorf("%w: masquerading needs nf_tables, nft_chain_nat and nft_masq in the kernel (Linux 5.2 or later): load them, or set masquerade to false and route the pods' prefixes yourself (%v)", ErrNoNftables, err)
 		}
+		return fmt.Errorf("%w: node ports need nf_tables, nft_chain_nat, nft_nat and nft_fib_inet in the kernel (Linux 5.2 or later): load them, or set kubeProxyReplacement to false and run kube-proxy (%v)", ErrNoNftables, err)
 	}
 	return fmt.Errorf("write nftables table inet %s: %w", tableName, err)
 }

@@ -13,26 +13,33 @@ import (
 	"netio.dev/netio/pkg/agent/desired"
 	"netio.dev/netio/pkg/agent/forwarder"
 	"netio.dev/netio/pkg/agent/hostnet"
+	"netio.dev/netio/pkg/service"
 )
 
 // initialState is what the forwarder is to have when the agent starts.
 func (a *agent) initialState(f Facts) desired.State {
-	c := a.current()
-	s := desired.State{
-		Policies: f.Policies, NetworkPolicies: f.NetworkPolicies, Cluster: f.Cluster,
-		Node: desired.Node{
-			Name: c.Node, Zone: f.Zone,
-			HostInterface: c.HostInterface, HostMTU: a.hostMTU, Routers: c.RouterAddresses, PodCIDRs: c.PodCIDRs,
-			PodNetworks: f.networks(), HostAddresses: a.hostAddresses(), Connections: c.Connections,
-		},
-	}
+	addresses := a.hostAddresses()
 	a.mu.Lock()
-	a.addresses = s.Node.HostAddresses
+	a.addresses = addresses
 	a.mu.Unlock()
+	s := desired.State{Policies: f.Policies, NetworkPolicies: f.NetworkPolicies, Cluster: f.Cluster, Node: a.node()}
 	for _, p := range a.manager.List() {
 		s = s.With(p)
 	}
 	return s
+}
+
+// node is this machine, as it is known now.
+func (a *agent) node() desired.Node {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c, f := a.config, &a.facts
+	return desired.Node{
+		Name: c.Node, Zone: f.Zone,
+		HostInterface: c.HostInterface, HostMTU: a.hostMTU, Routers: c.RouterAddresses, PodCIDRs: c.PodCIDRs,
+		PodNetworks: f.networks(), HostAddresses: a.addresses, NodeAddresses: f.nodes(), Connections: c.Connections,
+		KubeProxyReplacement: c.KubeProxyReplacement, ExternalIPs: c.ExternalIPs, ServiceSources: c.ServiceSources,
+	}
 }
 
 // hostAddresses are what the entity "host" of policies means: also the
@@ -60,6 +67,10 @@ func (a *agent) hostConfig() hostnet.Config {
 	h := hostnet.Config{
 		IfName: c.HostInterface, MTU: a.hostMTU, Routers: c.RouterAddresses, Sources: f.Addresses, Pods: slices.Clone(c.PodCIDRs),
 		Masquerade: c.Masquerade, Except: slices.Clone(c.MasqueradeExcept),
+	}
+	if f.Cluster != nil {
+		s := service.HostSideOf(f.Cluster.Services, a.node().ServiceNode())
+		h.Services = hostnet.Services{Addresses: s.Addresses, TCP: s.TCP, UDP: s.UDP, SCTP: s.SCTP, NodePorts: c.ServiceSources}
 	}
 	for _, p := range f.Peers {
 		h.Peers = append(h.Peers, hostnet.Peer{Name: p.Name, Addresses: p.Addresses, Pods: p.PodCIDRs})
@@ -142,8 +153,9 @@ func (a *agent) hostDone(err error) {
 		a.mu.Lock()
 		a.addresses = now
 		a.mu.Unlock()
+		a.wantHost()
 		a.refused("host addresses", a.keeper.Change(func(s desired.State) desired.State {
-			s.Node.HostAddresses = now
+			s.Node = a.node()
 			return s
 		}))
 	}

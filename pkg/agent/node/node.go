@@ -25,6 +25,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -162,7 +163,7 @@ func (a *agent) open(ctx context.Context) error {
 	if opts.CoolDown == 0 {
 		opts.CoolDown = -1 // none; 0 is the default there
 	}
-	for _, r := range c.RouterAddresses {
+	for _, r := range slices.Concat(c.RouterAddresses, c.ServiceSources) {
 		opts.Reserved = append(opts.Reserved, netip.PrefixFrom(r, r.BitLen()))
 	}
 	a.leases, err = ipam.Open(filepath.Join(c.StateDir, leasesFile), opts)
@@ -191,7 +192,7 @@ func (a *agent) open(ctx context.Context) error {
 func (a *agent) checkRouters() error {
 	for _, p := range a.manager.List() {
 		for _, ip := range p.Addresses {
-			for _, r := range a.config.RouterAddresses {
+			for _, r := range slices.Concat(a.config.RouterAddresses, a.config.ServiceSources) {
 				if ip == r {
 					return fmt.Errorf("%s: routerAddresses: %s is the address of pod %s/%s; choose another one, or stop the pod first", a.ConfigFile, r, p.Namespace, p.Name)
 				}

@@ -75,6 +75,15 @@ func (f *Facts) networks() []netip.Prefix {
 	return all
 }
 
+// nodes are the peers' own addresses.
+func (f *Facts) nodes() []netip.Addr {
+	var all []netip.Addr
+	for _, p := range f.Peers {
+		all = append(all, p.Addresses...)
+	}
+	return all
+}
+
 // follow follows the source. The first channel gives what it told first, the
 // second one its end.
 func (a *agent) follow(ctx context.Context, workers *sync.WaitGroup) (<-chan Facts, <-chan error) {
@@ -98,8 +107,8 @@ func (a *agent) follow(ctx context.Context, workers *sync.WaitGroup) (<-chan Fac
 		}
 		a.wantHost()
 		err := a.keeper.Change(func(s desired.State) desired.State {
-			s.Policies, s.NetworkPolicies = f.Policies, f.NetworkPolicies
-			s.Cluster, s.Node.Zone, s.Node.PodNetworks = f.Cluster, f.Zone, f.networks()
+			s.Policies, s.NetworkPolicies, s.Cluster = f.Policies, f.NetworkPolicies, f.Cluster
+			s.Node = a.node()
 			return s
 		})
 		if err == nil {

@@ -79,8 +79,8 @@ func (a *agent) reconfigure(ctx context.Context, data []byte) {
 	}
 	a.wantHost()
 	a.problems.Replace("config", configProblems(kept, "")...)
-	a.refused("connections", a.keeper.Change(func(s desired.State) desired.State {
-		s.Node.Connections = merged.Connections
+	a.refused("configuration", a.keeper.Change(func(s desired.State) desired.State {
+		s.Node = a.node()
 		return s
 	}))
 	a.installCNI()

@@ -63,11 +63,10 @@ func (t *Tables) DestinationNAT(dst packet.Addr, proto uint8, port uint16) *Dest
 	return t.dnat[service{dst, port, proto}]
 }
 
-// IsService tells whether an address is a service's alone: it has destination NATs,
-// and is none of the host's own.
+// IsService tells whether an address is the services' alone.
 func (t *Tables) IsService(a packet.Addr) bool {
-	_, ok := t.services[a]
-	return ok && !t.Settings.IsHost(a)
+	alone, ok := t.services[a]
+	return ok && alone
 }
 
 func (t *Tables) buildDestinationNATs(prev *Tables) {
@@ -77,14 +76,15 @@ func (t *Tables) buildDestinationNATs(prev *Tables) {
 		return
 	}
 	t.dnat = make(map[service]*DestinationNAT, len(list))
-	t.services = make(map[packet.Addr]struct{}, len(list))
+	t.services = make(map[packet.Addr]bool, len(list))
 	for _, n := range list {
 		addr, err := netip.ParseAddr(n.GetAddress())
 		if err != nil {
 			continue // Validate has refused it
 		}
 		key := service{packet.AddrFrom(addr), uint16(n.GetPort()), uint8(n.GetProtocol())}
-		t.services[key.addr] = struct{}{}
+		alone, more := t.services[key.addr]
+		t.services[key.addr] = !n.GetShared() && (alone || !more)
 		if old := prev.dnat[key]; old != nil && old.config == n {
 			t.dnat[key] = old
 		} else {

@@ -23,8 +23,8 @@ type Tables struct {
 	// values are port numbers, 0 for unreachable, with isPods or'ed in.
 	routes *route.Table
 	dnat   map[service]*DestinationNAT
-	// services are the addresses that dnat has.
-	services map[packet.Addr]struct{}
+	// services are the addresses that dnat has, and whether they are its alone.
+	services map[packet.Addr]bool
 	snat     []*SourceNAT
 
 	// What the next Build uses again.

@@ -64,7 +64,7 @@ var variants = []func(*dataplanev1.Snapshot){
 		s.Routes = s.Routes[2:]
 	},
 	serviceSource,
-	hosts("198.51.100.7", "2001:db8::7", "10.96.0.1"),
+	hosts("198.51.100.7", "2001:db8::7"),
 	func(s *dataplanev1.Snapshot) { // other backends for what comes from outside
 		for i, n := range s.DestinationNats {
 			n.External = &dataplanev1.External{Silent: i%2 == 0}
@@ -76,6 +76,11 @@ var variants = []func(*dataplanev1.Snapshot){
 	func(s *dataplanev1.Snapshot) { // of a few clients only
 		for _, n := range s.DestinationNats {
 			n.Sources = []string{"10.0.0.0/30", "fd00::/126"}
+		}
+	},
+	func(s *dataplanev1.Snapshot) { // one address is shared
+		for _, n := range s.DestinationNats[:min(len(s.DestinationNats), 1)] {
+			n.Shared = true
 		}
 	},
 	func(s *dataplanev1.Snapshot) { // each client with a backend of its own

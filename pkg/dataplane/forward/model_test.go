@@ -217,7 +217,8 @@ func (m *model) judge(in uint32, t packet.Tuple, kept *packet.Tuple) verdict {
 	dsts := []packet.Tuple{t}
 	host := m.port(in).Kind != dataplanev1.Port_POD && slices.Contains(m.snap.GetSettings().GetHostAddresses(), t.Src.String())
 	service := func(n *dataplanev1.DestinationNat) bool { return addr(n.Address) == t.Dst }
-	if dnat == nil && slices.ContainsFunc(m.snap.DestinationNats, service) && !slices.Contains(m.snap.GetSettings().GetHostAddresses(), t.Dst.String()) {
+	notAlone := func(n *dataplanev1.DestinationNat) bool { return service(n) && n.Shared }
+	if dnat == nil && slices.ContainsFunc(m.snap.DestinationNats, service) && !slices.ContainsFunc(m.snap.DestinationNats, notAlone) {
 		v.reason = ReasonNoBackend
 		return v
 	}

@@ -81,8 +81,8 @@ func TestDestinationNAT(t *testing.T) {
 			s := s.with(func(s *spec) { s.dport = 81 })
 			b.refuse("a", s, ReasonNoBackend, icmpError(s, packet.PortUnreachable, 0))
 		})
-		t.Run("another port of an address of the host's is the host's", func(t *testing.T) {
-			b := newBed(t, podNet(services, hosts(ip("svc"))))
+		t.Run("another port of a shared address goes where it belongs", func(t *testing.T) {
+			b := newBed(t, podNet(services, shared))
 			b.forward("a", s.with(func(s *spec) { s.dport = 81 }), "host")
 			b.pass("a", s, "b", at)
 		})

@@ -18,6 +18,13 @@ func hosts(addresses ...string) func(*dataplanev1.Snapshot) {
 	}
 }
 
+// shared has services on addresses that are not theirs alone.
+func shared(s *dataplanev1.Snapshot) {
+	for _, n := range s.DestinationNats {
+		n.Shared = true
+	}
+}
+
 // serviceSource gives the host's connections to services a source.
 func serviceSource(s *dataplanev1.Snapshot) {
 	s.Settings.ServiceIpv4, s.Settings.ServiceIpv6 = "10.0.0.250", "fd00::250"

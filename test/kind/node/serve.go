@@ -88,6 +88,7 @@ func (m *machine) writeConfigs(dir string) error {
 		"PodCIDR":    join(topology.PodCIDRs),
 		"DNS":        topology.DNS,
 		"Domain":     topology.Domain,
+		"KubeProxy":  m.record.KubeProxy,
 		"MaxFiles":   min(limit.Max, 1_000_000),
 	}
 	for _, t := range files.Templates() {
@@ -108,15 +109,18 @@ func (m *machine) kubernetes() []service {
 	for i, a := range m.Addrs {
 		addrs[i] = a.String()
 	}
-	return []service{
+	services := []service{
 		{"kubelet", program("kubelet"), []string{
 			"--config", filepath.Join(configDir, "kubelet.yaml"),
 			"--kubeconfig", filepath.Join(pkiDir, pki.KubeletName(m.Node)+".conf"),
 			"--hostname-override", m.Name,
 			"--node-ip", strings.Join(addrs, ","),
 			"--v", "2"}},
-		{"kube-proxy", program("kube-proxy"), []string{"--config", filepath.Join(configDir, "kube-proxy.yaml")}},
 	}
+	if m.record.KubeProxy {
+		services = append(services, service{"kube-proxy", program("kube-proxy"), []string{"--config", filepath.Join(configDir, "kube-proxy.yaml")}})
+	}
+	return services
 }
 
 func join(prefixes []netip.Prefix) string {

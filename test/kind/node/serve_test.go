@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"netio.dev/netio/test/kind/artifact"
+	"netio.dev/netio/test/kind/state"
 	"netio.dev/netio/test/kind/topology"
 )
 
@@ -20,7 +21,7 @@ func TestConfigs(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if err := (&machine{Node: nodes[1]}).writeConfigs(dir); err != nil {
+	if err := (&machine{Node: nodes[1], record: &state.Record{}}).writeConfigs(dir); err != nil {
 		t.Fatal(err)
 	}
 	read := func(name string) []byte {

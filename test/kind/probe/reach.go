@@ -28,17 +28,21 @@ type Answer struct {
 	Name, From, Error string
 }
 
-// reach asks all targets at the same time. It succeeds if all answers could be
-// printed, whatever they say.
-func reach(targets []string) error {
+// Reach asks all targets at the same time; there is an answer for each.
+func Reach(targets []string) []Answer {
 	answers := make([]Answer, len(targets))
 	var wg sync.WaitGroup
 	for i, target := range targets {
 		wg.Go(func() { answers[i] = ask(target) })
 	}
 	wg.Wait()
+	return answers
+}
+
+// reach is Reach. It succeeds if all answers could be printed, whatever they say.
+func reach(targets []string) error {
 	out := json.NewEncoder(os.Stdout)
-	for _, a := range answers {
+	for _, a := range Reach(targets) {
 		if err := out.Encode(a); err != nil {
 			return err
 		}

@@ -54,6 +54,8 @@ func (d Dir) record() string { return filepath.Join(d.Run(), "record.json") }
 // Record is what must be known of a cluster to end it.
 type Record struct {
 	Nodes int
+	// KubeProxy: kube-proxy serves what is not the pods'; else NetIO does.
+	KubeProxy bool
 	// NetIO is the folder of netio-agent and its company.
 	NetIO string
 	// Pid of the supervisor, with the time it started in the kernel's words, so

@@ -652,8 +652,7 @@ type Settings struct {
 	MaxConnections        uint32    `protobuf:"varint,3,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
 	MaxConnectionsPerPort uint32    `protobuf:"varint,4,opt,name=max_connections_per_port,json=maxConnectionsPerPort,proto3" json:"max_connections_per_port,omitempty"`
 	Timeouts              *Timeouts `protobuf:"bytes,5,opt,name=timeouts,proto3" json:"timeouts,omitempty"`
-	// The host's own addresses: connections from them are not from outside, and
-	// they may have services' ports beside others.
+	// The host's own addresses: connections from them are not from outside.
 	HostAddresses []string `protobuf:"bytes,6,rep,name=host_addresses,json=hostAddresses,proto3" json:"host_addresses,omitempty"`
 	// The source of connections to a service that the host's port brings and that
 	// leave by it, so that their answers come back here. The host leads them to its
@@ -1442,8 +1441,7 @@ func (x *SourceNat) GetLastPort() uint32 {
 }
 
 // DestinationNat spreads new connections to an address over backends. What is
-// sent to other ports of the address is refused, unless it is one of
-// Settings.host_addresses.
+// sent to other ports of the address is refused, unless it is shared.
 type DestinationNat struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1461,6 +1459,7 @@ type DestinationNat struct {
 	// Prefixes that connections may come from, beside Settings.host_addresses;
 	// none: from everywhere.
 	Sources       []string `protobuf:"bytes,9,rep,name=sources,proto3" json:"sources,omitempty"`
+	Shared        bool     `protobuf:"varint,10,opt,name=shared,proto3" json:"shared,omitempty"` // the address is not the service's alone, but a node's, too
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1556,6 +1555,13 @@ func (x *DestinationNat) GetSources() []string {
 		return x.Sources
 	}
 	return nil
+}
+
+func (x *DestinationNat) GetShared() bool {
+	if x != nil {
+		return x.Shared
+	}
+	return false
 }
 
 // External is what connections from outside have instead of DestinationNat's own.
@@ -3337,7 +3343,7 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"\taddresses\x18\x05 \x03(\tR\taddresses\x12\x1d\n" +
 	"\n" +
 	"first_port\x18\x06 \x01(\rR\tfirstPort\x12\x1b\n" +
-	"\tlast_port\x18\a \x01(\rR\blastPort\"\xbe\x02\n" +
+	"\tlast_port\x18\a \x01(\rR\blastPort\"\xd6\x02\n" +
 	"\x0eDestinationNat\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1a\n" +
@@ -3347,7 +3353,9 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"\x10affinity_seconds\x18\x06 \x01(\rR\x0faffinitySeconds\x12\x16\n" +
 	"\x06silent\x18\a \x01(\bR\x06silent\x128\n" +
 	"\bexternal\x18\b \x01(\v2\x1c.netio.dataplane.v1.ExternalR\bexternal\x12\x18\n" +
-	"\asources\x18\t \x03(\tR\asources\"[\n" +
+	"\asources\x18\t \x03(\tR\asources\x12\x16\n" +
+	"\x06shared\x18\n" +
+	" \x01(\bR\x06shared\"[\n" +
 	"\bExternal\x127\n" +
 	"\bbackends\x18\x01 \x03(\v2\x1b.netio.dataplane.v1.BackendR\bbackends\x12\x16\n" +
 	"\x06silent\x18\x02 \x01(\bR\x06silent\"O\n" +
