@@ -116,7 +116,7 @@ cluster-down: cluster-tool ## end the cluster; what was built for it and its log
 
 .PHONY: cluster-e2e
 cluster-e2e: ## test NetIO in the cluster that is up; FOCUS=expression narrows it (root)
-	@go test -count 1 -v -timeout 20m -run '$(FOCUS)' ./test/kind/e2e -args -cluster '$(CURDIR)/build/cluster'
+	@go test -count 1 -v -timeout 20m -run '$(FOCUS)' ./test/kind/e2e -args -cluster '$(CURDIR)/build/cluster' $(E2EFLAGS)
 
 .PHONY: cluster-tool
 cluster-tool:

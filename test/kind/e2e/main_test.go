@@ -33,6 +33,9 @@ var (
 	config *rest.Config
 )
 
+// scale is whether tests run that take the whole machine, for minutes.
+var scale = flag.Bool("scale", false, "run the tests of what a cluster can be asked for, too")
+
 func TestMain(m *testing.M) {
 	dir := flag.String("cluster", "", "`folder` of the cluster that is up")
 	flag.Parse()

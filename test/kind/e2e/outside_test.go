@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -233,9 +232,9 @@ func TestServiceFromOutside(t *testing.T) {
 		}
 		outside.unanswered(t, append(balanced, nodePortTargets(service, first)...)...)
 		port := strconv.Itoa(int(service.Spec.Ports[0].NodePort))
-		await(t, "rules and routes are gone", func(ctx context.Context) error {
+		await(t, "rules and routes are gone", func(context.Context) error {
 			for _, at := range under.Nodes {
-				left, err := onNode(ctx, at, "sh", "-c", "ip route; ip -6 route; nft list table inet netio")
+				left, err := onNode(at, "sh", "-c", "ip route; ip -6 route; nft list table inet netio")
 				if err != nil {
 					return err
 				}
@@ -248,15 +247,12 @@ func TestServiceFromOutside(t *testing.T) {
 	})
 }
 
-// onNode runs a command on a node, with its network, and returns what it prints.
-func onNode(ctx context.Context, at topology.Node, command ...string) (string, error) {
-	pid, err := under.NodePid(at.Name)
+// onNode runs a command in a node's network, and returns what it prints.
+func onNode(at topology.Node, command string, args ...string) (string, error) {
+	network, err := under.NodeNetwork(at.Name)
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.CommandContext(ctx, "nsenter", append([]string{"--net", "--target", strconv.Itoa(pid)}, command...)...).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%v on %s: %w: %s", command, at.Name, err, out)
-	}
-	return string(out), nil
+	defer network.Close()
+	return network.Output(command, args...)
 }
