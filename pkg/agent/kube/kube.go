@@ -46,7 +46,7 @@ type View struct {
 
 // Node is a node of the cluster.
 type Node struct {
-	Name string
+	Name, UID string
 	// Zone is the label topology.kubernetes.io/zone, "" without.
 	Zone string
 	// Addresses of the node itself, those of Kubernetes' type InternalIP.

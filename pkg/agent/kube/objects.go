@@ -87,7 +87,7 @@ func samePod(a, b *desired.Pod) bool {
 }
 
 func nodeOf(o *corev1.Node) *Node {
-	n := &Node{Name: o.Name, Zone: o.Labels[corev1.LabelTopologyZone]}
+	n := &Node{Name: o.Name, UID: string(o.UID), Zone: o.Labels[corev1.LabelTopologyZone]}
 	for _, address := range o.Status.Addresses {
 		if address.Type != corev1.NodeInternalIP {
 			continue
@@ -105,7 +105,7 @@ func nodeOf(o *corev1.Node) *Node {
 }
 
 func sameNode(a, b *Node) bool {
-	return a.Zone == b.Zone && slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.PodCIDRs, b.PodCIDRs)
+	return a.UID == b.UID && a.Zone == b.Zone && slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.PodCIDRs, b.PodCIDRs)
 }
 
 // view is the cluster as it is known now.

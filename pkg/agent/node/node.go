@@ -246,6 +246,7 @@ func (a *agent) run(ctx context.Context, data []byte) error {
 	workers.Go(func() { a.followForwarder(background) })
 	workers.Go(func() { a.watchPending(background) })
 	workers.Go(func() { a.watchConfig(background, data) })
+	workers.Go(func() { a.Source.Publish(background, a.report) })
 
 	listener, err := socket.Listen(c.Socket)
 	if err != nil {

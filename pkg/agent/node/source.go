@@ -38,9 +38,24 @@ type Source interface {
 	// until ctx ends. What it cannot do it reports and tries again. Errors end the
 	// agent: ErrRestart, and before the first call what keeps it from starting.
 	Follow(ctx context.Context, c *config.Config, notify func(Facts), problems *problem.List) error
+	// Publish tells the source's world how the node is, until ctx ends: look finds it.
+	Publish(ctx context.Context, look func() Report)
 	// Identify adds to a request what the source knows of the pod, and waits
 	// until it knows it or ctx ends.
 	Identify(ctx context.Context, r *attach.Request) error
+}
+
+// Report is how the node is.
+type Report struct {
+	Version string
+	// Device that the forwarder uses, "" while it is not known.
+	Device              string
+	PodCIDRs            []netip.Prefix
+	Endpoints, Policies int
+	// NotReady is why pods cannot be added or lack connectivity, nil if neither.
+	NotReady error
+	// Problems are all that is wrong, by source.
+	Problems []problem.Problem
 }
 
 // Facts are what a source knows. They are read only.

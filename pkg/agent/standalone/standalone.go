@@ -74,6 +74,9 @@ func (s Source) Follow(ctx context.Context, c *config.Config, notify func(node.F
 	return nil
 }
 
+// Publish implements node.Source: there is nobody to tell.
+func (Source) Publish(context.Context, func() node.Report) {}
+
 // Identify implements node.Source: the request has all that is known.
 func (Source) Identify(context.Context, *attach.Request) error { return nil }
 

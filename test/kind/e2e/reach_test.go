@@ -12,9 +12,12 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
 
+	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/test/kind/probe"
 	"netio.dev/netio/test/kind/topology"
 )
@@ -76,6 +79,21 @@ func TestReach(t *testing.T) {
 	t.Run("service", func(t *testing.T) {
 		for _, from := range all {
 			reachService(t, from, behind, serviceTargets(service)...)
+		}
+	})
+	t.Run("nodes say that they are ready", func(t *testing.T) {
+		objects := policies(t)
+		for _, n := range under.Nodes {
+			await(t, n.Name+" ready", func(ctx context.Context) error {
+				is := &v1alpha1.NetIONode{}
+				if err := objects.Get(ctx, ctrlclient.ObjectKey{Name: n.Name}, is); err != nil {
+					return err
+				}
+				if !meta.IsStatusConditionTrue(is.Status.Conditions, v1alpha1.NodeReady) || is.Status.ProblemCount > 0 || is.Status.Device == "" {
+					return fmt.Errorf("%+v", is.Status)
+				}
+				return nil
+			})
 		}
 	})
 	t.Run("name", func(t *testing.T) {

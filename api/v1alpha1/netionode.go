@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// NetIONode tells how NetIO is on a node of the cluster. The node's agent makes it,
+// under the name of the node, and keeps it; it goes with the Node. There is
+// nothing in it to set.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=ninode,categories=netio
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Problems",type=integer,JSONPath=`.status.problemCount`
+// +kubebuilder:printcolumn:name="Device",type=string,JSONPath=`.status.device`
+// +kubebuilder:printcolumn:name="Pods",type=integer,JSONPath=`.status.endpoints`
+// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`
+// +kubebuilder:printcolumn:name="Seen",type=date,JSONPath=`.status.lastHeartbeatTime`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Pod CIDRs",type=string,priority=1,JSONPath=`.status.podCIDRs`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Degraded")].message`
+type NetIONode struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// status is what the agent found.
+	//
+	// +optional
+	Status NetIONodeStatus `json:"status,omitempty"`
+}
+
+// NetIONodeList is a list of NetIONode objects.
+//
+// +kubebuilder:object:root=true
+type NetIONodeList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []NetIONode `json:"items"`
+}
+
+// Conditions of a NetIONode.
+const (
+	// NodeReady: pods can be added, and have their network.
+	NodeReady = "Ready"
+	// NodeDegraded: something is wrong, and the message says what.
+	NodeDegraded = "Degraded"
+)
+
+// NetIONodeStatus is how NetIO is on a node.
+type NetIONodeStatus struct {
+	// conditions are Ready (pods can be added and have their network) and Degraded
+	// (something is wrong: the message says what, and what to do).
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// lastHeartbeatTime is when the agent last said that this is so: each minute,
+	// and whenever something changed. One that is older says nothing of now.
+	//
+	// +optional
+	LastHeartbeatTime metav1.Time `json:"lastHeartbeatTime,omitempty"`
+
+	// version is the agent's.
+	//
+	// +optional
+	Version string `json:"version,omitempty"`
+
+	// device is what moves the packets: kernel (netio.ko) or soft.
+	//
+	// +optional
+	Device string `json:"device,omitempty"`
+
+	// podCIDRs are the prefixes that pods of the node get their addresses from.
+	//
+	// +optional
+	// +listType=atomic
+	PodCIDRs []string `json:"podCIDRs,omitempty"`
+
+	// endpoints is how many interfaces pods have.
+	//
+	// +optional
+	Endpoints int32 `json:"endpoints"`
+
+	// policies is how many policies the agent knows, of all kinds.
+	//
+	// +optional
+	Policies int32 `json:"policies"`
+
+	// problemCount is how many things are wrong.
+	//
+	// +optional
+	ProblemCount int32 `json:"problemCount"`
+}

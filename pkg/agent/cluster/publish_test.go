@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"netio.dev/netio/api/v1alpha1"
+	"netio.dev/netio/pkg/agent/kubetest"
+	"netio.dev/netio/pkg/agent/node"
+	"netio.dev/netio/pkg/agent/problem"
+)
+
+// TestPublish: a node's NetIONode is made, follows what the agent finds, and belongs
+// to the Node.
+func TestPublish(t *testing.T) {
+	apiserver := kubetest.APIServer(t)
+	kubetest.InstallCRDs(t, apiserver)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	b := &bed{T: t, Client: kubetest.Client(t, apiserver), source: New(apiserver, "n1"), ctx: ctx}
+	n1 := b.addNode("n1", "192.0.2.1", "10.1.1.0/24")
+	if _, err := b.source.Configure(ctx, "agent.yaml", nil, &b.problems); err != nil {
+		t.Fatal(err)
+	}
+	var report atomic.Pointer[node.Report]
+	healthy := node.Report{Version: "v1", Device: "soft", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.1.1.0/24")}, Endpoints: 3, Policies: 2}
+	report.Store(&healthy)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.source.Publish(ctx, func() node.Report { return *report.Load() })
+	}()
+	defer func() { cancel(); <-done }()
+
+	await := func(what string, ok func(n *v1alpha1.NetIONode) bool) *v1alpha1.NetIONode {
+		t.Helper()
+		deadline := time.Now().Add(patience)
+		for {
+			n := &v1alpha1.NetIONode{}
+			err := b.Get(ctx, client.ObjectKey{Name: "n1"}, n)
+			if err == nil && ok(n) {
+				return n
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: not so: %v, %+v", what, err, n)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	is := func(n *v1alpha1.NetIONode, condition string, want metav1.ConditionStatus) bool {
+		c := apimeta.FindStatusCondition(n.Status.Conditions, condition)
+		return c != nil && c.Status == want
+	}
+	first := await("healthy", func(n *v1alpha1.NetIONode) bool {
+		return is(n, v1alpha1.NodeReady, metav1.ConditionTrue) && is(n, v1alpha1.NodeDegraded, metav1.ConditionFalse)
+	})
+	if s := first.Status; s.Version != "v1" || s.Device != "soft" || s.Endpoints != 3 || s.Policies != 2 || s.PodCIDRs[0] != "10.1.1.0/24" || s.LastHeartbeatTime.IsZero() {
+		t.Errorf("%+v", s)
+	}
+	if o := first.OwnerReferences; len(o) != 1 || o[0].UID != n1.UID {
+		t.Errorf("owner %+v, the node is %s", o, n1.UID)
+	}
+
+	sick := healthy
+	sick.NotReady = errors.New("the forwarder is away")
+	sick.Problems = []problem.Problem{{Source: "forwarder", Message: "it is away; start it"}}
+	report.Store(&sick)
+	ill := await("not ready", func(n *v1alpha1.NetIONode) bool { return is(n, v1alpha1.NodeReady, metav1.ConditionFalse) })
+	if c := apimeta.FindStatusCondition(ill.Status.Conditions, v1alpha1.NodeDegraded); c.Status != metav1.ConditionTrue || c.Message != "forwarder: it is away; start it" || ill.Status.ProblemCount != 1 {
+		t.Errorf("%+v", ill.Status)
+	}
+
+	// Someone deletes it; and the Node comes back as another one.
+	b.must(b.Delete(ctx, ill))
+	report.Store(&healthy)
+	await("made again", func(n *v1alpha1.NetIONode) bool { return is(n, v1alpha1.NodeReady, metav1.ConditionTrue) })
+	b.must(b.Delete(ctx, n1))
+	again := b.addNode("n1", "192.0.2.1", "10.1.1.0/24")
+	report.Store(&sick)
+	await("of the new Node", func(n *v1alpha1.NetIONode) bool {
+		return len(n.OwnerReferences) == 1 && n.OwnerReferences[0].UID == again.UID
+	})
+}
+
+func TestDescribe(t *testing.T) {
+	var many []problem.Problem
+	for i := range 500 {
+		many = append(many, problem.Problem{Source: fmt.Sprint("part ", i), Message: strings.Repeat("x", 50)})
+	}
+	long := []problem.Problem{{Source: "one", Message: strings.Repeat("é", 5000)}, {Source: "two", Message: "short"}}
+	for name, test := range map[string]struct {
+		problems []problem.Problem
+		want     string
+	}{
+		"two":      {[]problem.Problem{{Source: "a", Message: "b"}, {Source: "c", Message: "d"}}, "a: b\nc: d"},
+		"too many": {many, "more; netioctl status on the node lists them"},
+		"too long": {long, "...\ntwo: short"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := describe(test.problems)
+			if !strings.Contains(got, test.want) || len(got) > maxMessage {
+				t.Errorf("%d bytes: %s", len(got), got)
+			}
+		})
+	}
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"cmp"
+	"context"
+	"time"
+
+	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
+)
+
+// reportPatience is how long the forwarder may take to say what its device is.
+const reportPatience = time.Second
+
+// report is how the node is now.
+func (a *agent) report() Report {
+	c := a.current()
+	r := Report{
+		Version: a.Version, PodCIDRs: c.PodCIDRs, Endpoints: len(a.manager.List()), Policies: int(a.policies.Load()),
+		NotReady: cmp.Or(a.ready(), a.degraded()), Problems: a.problems.All(),
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), reportPatience)
+	defer cancel()
+	if s, err := a.keeper.Observation().Status(ctx, &dataplanev1.StatusRequest{}); err == nil {
+		r.Device = s.GetDevice()
+	}
+	return r
+}
