@@ -95,12 +95,23 @@ func (a *agent) hostConfig() hostnet.Config {
 // wantHost tells what the host's network is to be, if that changed.
 func (a *agent) wantHost() {
 	c := a.hostConfig()
+	a.wantHealth()
 	a.mu.Lock()
 	same := reflect.DeepEqual(c, a.hostWant)
 	a.hostWant = c
 	a.mu.Unlock()
 	if !same {
 		a.hostLoop.Want(c)
+	}
+}
+
+// wantHealth tells which health checks of services there are.
+func (a *agent) wantHealth() {
+	a.mu.Lock()
+	cluster := a.facts.Cluster
+	a.mu.Unlock()
+	if cluster != nil {
+		a.health.Want(service.HealthChecksOf(cluster.Services, cluster.EndpointSlices, a.node().ServiceNode()))
 	}
 }
 

@@ -43,6 +43,7 @@ import (
 	"netio.dev/netio/pkg/agent/policylog"
 	"netio.dev/netio/pkg/agent/problem"
 	"netio.dev/netio/pkg/agent/service"
+	"netio.dev/netio/pkg/agent/servicehealth"
 	"netio.dev/netio/pkg/agent/socket"
 	"netio.dev/netio/pkg/cni/pending"
 	"netio.dev/netio/pkg/ipam"
@@ -84,6 +85,7 @@ type agent struct {
 	hostLoop  *hostnet.Keeper
 	hostMTU   int
 	policyLog *policylog.Log
+	health    *servicehealth.Server
 	recorder  *metrics.Recorder
 	// policies is how many are wanted.
 	policies atomic.Int64
@@ -184,6 +186,7 @@ func (a *agent) open(ctx context.Context) error {
 	// A port's problem may have come with the answer to its removal.
 	a.manager.Use(a.keeper, a.podReady, func() { a.forwarderPorts(nil) })
 	a.hostLoop = hostnet.NewKeeper(a.host, a.hostDone)
+	a.health = servicehealth.New(func() bool { return a.ready() == nil }, func(err error) { a.problems.Report("service health", err) })
 	return nil
 }
 
@@ -243,6 +246,7 @@ func (a *agent) run(ctx context.Context, data []byte) error {
 	workers.Go(func() { a.keeper.Run(background, initial) })
 	a.wantHost()
 	workers.Go(func() { a.hostLoop.Run(background) })
+	workers.Go(func() { a.health.Run(background) })
 	workers.Go(func() { a.followForwarder(background) })
 	workers.Go(func() { a.watchPending(background) })
 	workers.Go(func() { a.watchConfig(background, data) })

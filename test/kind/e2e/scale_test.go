@@ -464,8 +464,11 @@ func simulateNodes(t *testing.T, set *kubernetes.Clientset) []netip.Prefix {
 	prefixes := make([]netip.Prefix, scaleNodes)
 	for i := range prefixes {
 		name := fmt.Sprint("simulated-", i)
-		n, err := nodes.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
-		if err != nil {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		for _, a := range []string{fmt.Sprint("10.89.0.", 100+i), fmt.Sprintf("fd00:89::1:%d", i)} {
+			n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a})
+		}
+		if _, err := nodes.Create(t.Context(), n, metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
@@ -473,12 +476,6 @@ func simulateNodes(t *testing.T, set *kubernetes.Clientset) []netip.Prefix {
 				t.Error(err)
 			}
 		})
-		for _, a := range []string{fmt.Sprint("10.89.0.", 100+i), fmt.Sprintf("fd00:89::1:%d", i)} {
-			n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a})
-		}
-		if _, err := nodes.UpdateStatus(t.Context(), n, metav1.UpdateOptions{}); err != nil {
-			t.Fatal(err)
-		}
 		await(t, name+" has prefixes", func(ctx context.Context) error {
 			n, err := nodes.Get(ctx, name, metav1.GetOptions{})
 			if err == nil && len(n.Spec.PodCIDRs) == 0 {
