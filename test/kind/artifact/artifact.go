@@ -144,12 +144,8 @@ func (b *Builder) images(context.Context) error {
 		if newer(archive, program) {
 			continue
 		}
-		err := image.Write(archive, image.Image{
-			Name:       img.name,
-			Entrypoint: []string{"/" + img.program},
-			User:       img.user,
-			Files:      []image.File{{Path: "/" + img.program, Source: program}},
-		})
+		err := image.Write(archive, []image.File{{Path: "/" + img.program, Source: program}},
+			image.Image{Name: img.name, Entrypoint: []string{"/" + img.program}, User: img.user})
 		if err != nil {
 			return err
 		}

@@ -2,10 +2,12 @@
 
 // Package image writes container images as archives that any runtime imports,
 // without a container engine: OCI image layouts (image-spec, image-layout.md) of
-// one uncompressed layer, packed as tar.
+// one uncompressed layer, packed as tar. Images of one archive have the same
+// files, and differ in what they run.
 //
-//	oci-layout  index.json ──> blobs/sha256/MANIFEST ──┬─> blobs/sha256/CONFIG
-//	                                                   └─> blobs/sha256/LAYER (tar of the files)
+//	oci-layout  index.json ─┬─> blobs/sha256/MANIFEST ─┬─> blobs/sha256/CONFIG
+//	                        │                          └─> blobs/sha256/LAYER (tar of the files)
+//	                        └─> blobs/sha256/MANIFEST ─┬─> ...
 //
 // The same files give the same bytes.
 package image
@@ -17,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -40,20 +43,47 @@ const (
 // epoch is every file's time.
 var epoch = time.Unix(0, 0).UTC()
 
-// Image is what an image has in it.
+// Image is a name, and what runs by it.
 type Image struct {
 	// Name with registry and tag: "netio.test/pause:1".
-	Name       string
-	Entrypoint []string
+	Name            string
+	Entrypoint, Cmd []string
 	// User is UID or UID:GID, "" for root.
-	User  string
-	Files []File
+	User string
 }
 
+// searchPath is where programs are looked for.
+const searchPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 // File is copied from Source on this machine to Path in the image, to be read
-// and executed by all. Folders above it are made.
+// and executed by all. Folders above it are made. It is a symbolic link if Link
+// is set, and a folder that everybody may write to if neither is.
 type File struct {
-	Path, Source string
+	Path, Source, Link string
+}
+
+// Tree lists the files and links below a folder, to be the same below the root.
+func Tree(root string) ([]File, error) {
+	var files []File
+	err := filepath.WalkDir(root, func(source string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		f := File{Path: strings.TrimPrefix(source, root), Source: source}
+		switch {
+		case d.Type() == fs.ModeSymlink:
+			f.Source = ""
+			f.Link, err = os.Readlink(source)
+		case !d.Type().IsRegular():
+			err = fmt.Errorf("%s is neither file nor link", source)
+		}
+		files = append(files, f)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list files: %w", err)
+	}
+	return files, nil
 }
 
 type descriptor struct {
@@ -63,48 +93,35 @@ type descriptor struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
-// Write writes the archive to the file, which is either the old or the new one
-// whole at any time.
-func Write(file string, img Image) error {
-	if err := write(file, img); err != nil {
-		return fmt.Errorf("write image %s: %w", img.Name, err)
+// Write writes the archive of images with the same files to a file, which is
+// either the old or the new one whole at any time.
+func Write(file string, files []File, images ...Image) error {
+	if err := write(file, files, images); err != nil {
+		return fmt.Errorf("write images %s: %w", file, err)
 	}
 	return nil
 }
 
-func write(file string, img Image) (err error) {
-	if img.Name == "" || len(img.Files) == 0 {
-		return errors.New("it needs a name and files")
+// part is a small file of the archive.
+type part struct {
+	name string
+	data []byte
+}
+
+func write(file string, files []File, images []Image) (err error) {
+	if len(files) == 0 || len(images) == 0 {
+		return errors.New("there are no files, or no images")
 	}
 	// The layer's digest is its name, so it is made twice: for the digest first.
 	hash, size := sha256.New(), counter(0)
-	if err := writeLayer(io.MultiWriter(hash, &size), img.Files); err != nil {
+	if err := writeLayer(io.MultiWriter(hash, &size), files); err != nil {
 		return err
 	}
 	layer := descriptor{MediaType: typeLayer, Digest: fmt.Sprintf("sha256:%x", hash.Sum(nil)), Size: int64(size)}
-
-	config, err := json.Marshal(map[string]any{
-		"architecture": runtime.GOARCH, "os": "linux", "created": epoch,
-		"config": map[string]any{"Entrypoint": img.Entrypoint, "User": img.User, "Env": []string{"PATH=/"}},
-		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{layer.Digest}},
-	})
+	parts, err := describeImages(layer, images)
 	if err != nil {
 		return err
 	}
-	manifest, err := json.Marshal(map[string]any{
-		"schemaVersion": 2, "mediaType": typeManifest,
-		"config": describe(typeConfig, config), "layers": []descriptor{layer},
-	})
-	if err != nil {
-		return err
-	}
-	top := describe(typeManifest, manifest)
-	top.Annotations = map[string]string{containerdName: img.Name}
-	index, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": []descriptor{top}})
-	if err != nil {
-		return err
-	}
-
 	f, err := os.CreateTemp(filepath.Dir(file), ".image-*")
 	if err != nil {
 		return err
@@ -116,32 +133,64 @@ func write(file string, img Image) (err error) {
 		}
 	}()
 	w := tar.NewWriter(f)
-	for _, part := range []struct {
-		name string
-		data []byte
-	}{
-		{"oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)},
-		{"index.json", index},
-		{blob(top.Digest), manifest},
-		{blob(describe(typeConfig, config).Digest), config},
-	} {
-		if err := w.WriteHeader(header(part.name, 0o644, int64(len(part.data)))); err != nil {
+	for _, p := range parts {
+		if err := w.WriteHeader(header(p.name, 0o644, int64(len(p.data)))); err != nil {
 			return err
 		}
-		if _, err := w.Write(part.data); err != nil {
+		if _, err := w.Write(p.data); err != nil {
 			return err
 		}
 	}
 	if err := w.WriteHeader(header(blob(layer.Digest), 0o644, layer.Size)); err != nil {
 		return err
 	}
-	if err := writeLayer(w, img.Files); err != nil {
+	if err := writeLayer(w, files); err != nil {
 		return err
 	}
 	if err := errors.Join(w.Close(), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), file)
+}
+
+// describeImages is all of an archive but the layer.
+func describeImages(layer descriptor, images []Image) ([]part, error) {
+	parts := []part{{"oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`)}}
+	var manifests []descriptor
+	for _, img := range images {
+		if img.Name == "" {
+			return nil, errors.New("an image has no name")
+		}
+		config, err := json.Marshal(map[string]any{
+			"architecture": runtime.GOARCH, "os": "linux", "created": epoch,
+			"config": map[string]any{"Entrypoint": img.Entrypoint, "Cmd": img.Cmd, "User": img.User, "Env": []string{searchPath}},
+			"rootfs": map[string]any{"type": "layers", "diff_ids": []string{layer.Digest}},
+		})
+		if err != nil {
+			return nil, err
+		}
+		manifest, err := json.Marshal(map[string]any{
+			"schemaVersion": 2, "mediaType": typeManifest,
+			"config": describe(typeConfig, config), "layers": []descriptor{layer},
+		})
+		if err != nil {
+			return nil, err
+		}
+		top := describe(typeManifest, manifest)
+		// Images that run the same have the same manifest.
+		for _, p := range []part{{blob(top.Digest), manifest}, {blob(describe(typeConfig, config).Digest), config}} {
+			if !slices.ContainsFunc(parts, func(other part) bool { return other.name == p.name }) {
+				parts = append(parts, p)
+			}
+		}
+		top.Annotations = map[string]string{containerdName: img.Name}
+		manifests = append(manifests, top)
+	}
+	index, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": manifests})
+	if err != nil {
+		return nil, err
+	}
+	return append(parts, part{"index.json", index}), nil
 }
 
 // writeLayer writes the tar of the files, folders first.
@@ -163,6 +212,17 @@ func writeLayer(to io.Writer, files []File) error {
 }
 
 func copyFile(w *tar.Writer, f File) error {
+	name := strings.TrimPrefix(f.Path, "/")
+	switch {
+	case f.Link != "":
+		h := header(name, 0o777, 0)
+		h.Typeflag, h.Linkname = tar.TypeSymlink, f.Link
+		return w.WriteHeader(h)
+	case f.Source == "":
+		h := header(name+"/", 0o1777, 0)
+		h.Typeflag = tar.TypeDir
+		return w.WriteHeader(h)
+	}
 	in, err := os.Open(f.Source)
 	if err != nil {
 		return err
@@ -172,7 +232,7 @@ func copyFile(w *tar.Writer, f File) error {
 	if err != nil {
 		return err
 	}
-	if err := w.WriteHeader(header(strings.TrimPrefix(f.Path, "/"), 0o755, st.Size())); err != nil {
+	if err := w.WriteHeader(header(name, 0o755, st.Size())); err != nil {
 		return err
 	}
 	_, err = io.Copy(w, in)

@@ -14,6 +14,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // unpack reads the files of a tar.
@@ -50,62 +52,44 @@ func TestArchive(t *testing.T) {
 	if err := os.WriteFile(source, []byte("content"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	img := Image{
-		Name:       "netio.test/x:1",
-		Entrypoint: []string{"/a/b/x"},
-		User:       "65535",
-		Files:      []File{{"/a/b/x", source}, {"/y", source}},
+	files := []File{{Path: "/a/b/x", Source: source}, {Path: "/y", Source: source}, {Path: "/z", Link: "y"}, {Path: "/tmp"}}
+	images := []Image{
+		{Name: "netio.test/x:1", Entrypoint: []string{"/a/b/x"}, User: "65535"},
+		{Name: "netio.test/y:1", Cmd: []string{"/y"}},
+		{Name: "netio.test/y:2", Cmd: []string{"/y"}},
 	}
 	out := filepath.Join(dir, "x.tar")
-	if err := Write(out, img); err != nil {
+	if err := Write(out, files, images...); err != nil {
 		t.Fatal(err)
 	}
 	archive, err := os.ReadFile(out)
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := unpack(t, bytes.NewReader(archive))
-
 	var index struct{ Manifests []descriptor }
-	var manifest struct {
-		Config descriptor
-		Layers []descriptor
+	parts := unpack(t, bytes.NewReader(archive))
+	if err := json.Unmarshal(parts["index.json"], &index); err != nil {
+		t.Fatal(err)
 	}
-	var config struct {
-		Config struct {
-			Entrypoint []string
-			User       string
+	if len(index.Manifests) != len(images) {
+		t.Fatalf("manifests %v", index.Manifests)
+	}
+	for i, img := range images {
+		if name := index.Manifests[i].Annotations[containerdName]; name != img.Name {
+			t.Errorf("name %q", name)
 		}
-		Rootfs struct {
-			DiffIDs []string `json:"diff_ids"`
+		config, layer := read(t, parts, index.Manifests[i])
+		if diff := cmp.Diff(img, Image{img.Name, config.Entrypoint, config.Cmd, config.User}); diff != "" {
+			t.Errorf("%s: %s", img.Name, diff)
 		}
-	}
-	for _, step := range []struct {
-		data func() []byte
-		to   any
-	}{
-		{func() []byte { return files["index.json"] }, &index},
-		{func() []byte { return follow(t, files, index.Manifests[0]) }, &manifest},
-		{func() []byte { return follow(t, files, manifest.Config) }, &config},
-	} {
-		if err := json.Unmarshal(step.data(), step.to); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if name := index.Manifests[0].Annotations[containerdName]; name != img.Name {
-		t.Errorf("name %q", name)
-	}
-	if config.Config.Entrypoint[0] != "/a/b/x" || config.Config.User != "65535" || config.Rootfs.DiffIDs[0] != manifest.Layers[0].Digest {
-		t.Errorf("config %+v", config)
-	}
-	layer := unpack(t, bytes.NewReader(follow(t, files, manifest.Layers[0])))
-	for name, want := range map[string]string{"a/": "", "a/b/": "", "a/b/x": "content", "y": "content"} {
-		if got, ok := layer[name]; !ok || string(got) != want {
-			t.Errorf("layer: %s: there %v, %q", name, ok, got)
+		for name, want := range map[string]string{"a/": "", "a/b/": "", "a/b/x": "content", "y": "content", "z": "", "tmp/": ""} {
+			if got, ok := layer[name]; !ok || string(got) != want {
+				t.Errorf("layer: %s: there %v, %q", name, ok, got)
+			}
 		}
 	}
 
-	if err := Write(out, img); err != nil {
+	if err := Write(out, files, images...); err != nil {
 		t.Fatal(err)
 	}
 	if again, err := os.ReadFile(out); err != nil || !bytes.Equal(again, archive) {
@@ -113,14 +97,73 @@ func TestArchive(t *testing.T) {
 	}
 }
 
+type imageConfig struct {
+	Entrypoint, Cmd []string
+	User            string
+}
+
+// read follows an image's manifest to what it runs, and to its files.
+func read(t *testing.T, parts map[string][]byte, top descriptor) (imageConfig, map[string][]byte) {
+	t.Helper()
+	var manifest struct {
+		Config descriptor
+		Layers []descriptor
+	}
+	var config struct {
+		Config imageConfig
+		Rootfs struct {
+			DiffIDs []string `json:"diff_ids"`
+		}
+	}
+	if err := json.Unmarshal(follow(t, parts, top), &manifest); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(follow(t, parts, manifest.Config), &config); err != nil {
+		t.Fatal(err)
+	}
+	if len(manifest.Layers) != 1 || config.Rootfs.DiffIDs[0] != manifest.Layers[0].Digest {
+		t.Errorf("layers %v, config %+v", manifest.Layers, config)
+	}
+	return config.Config, unpack(t, bytes.NewReader(follow(t, parts, manifest.Layers[0])))
+}
+
+// TestTree: what a folder has is what an image has.
+func TestTree(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "usr", "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "usr", "bin", "x"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("usr/bin", filepath.Join(root, "bin")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Tree(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []File{{Path: "/bin", Link: "usr/bin"}, {Path: "/usr/bin/x", Source: filepath.Join(root, "usr", "bin", "x")}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := Tree(filepath.Join(root, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a folder that is not there: %v", err)
+	}
+}
+
 func TestFailureLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
-	err := Write(filepath.Join(dir, "x.tar"), Image{Name: "x", Files: []File{{"/x", filepath.Join(dir, "none")}}})
+	out := filepath.Join(dir, "x.tar")
+	err := Write(out, []File{{Path: "/x", Source: filepath.Join(dir, "none")}}, Image{Name: "x"})
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file that is not there: %v", err)
 	}
-	if err := Write(filepath.Join(dir, "x.tar"), Image{Name: "x"}); err == nil {
+	if err := Write(out, nil, Image{Name: "x"}); err == nil {
 		t.Error("no files: no error")
+	}
+	if err := Write(out, []File{{Path: "/x"}}, Image{}); err == nil {
+		t.Error("no name: no error")
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
