@@ -11,6 +11,12 @@
 //	containerd's module            ──go install> bin/containerd ...
 //	package runc                   ──dpkg -x───> debian/runc/, link in bin
 //
+// and, for who asks for the Kubernetes end-to-end suite:
+//
+//	test/kind/components/e2e       ──go build──> bin/e2e.test, ginkgo
+//	                               ──go build──> bin/agnhost ─┐
+//	packages bash, curl ...        ──dpkg -x───> debian/suite ─┴─image─> images/suite/*.tar
+//
 // What is there already, of the same sources, is not built again.
 package artifact
 
@@ -57,6 +63,19 @@ var kubeNames = []string{"etcd", "kube-apiserver", "kube-controller-manager", "k
 
 // Build builds all that is not there.
 func (b *Builder) Build(ctx context.Context) error {
+	if err := b.prepare(ctx); err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context) error{b.runc, b.containerd, b.coredns, b.kube, b.own, b.images} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepare makes the folders, and asks for the compiler's version.
+func (b *Builder) prepare(ctx context.Context) error {
 	for _, dir := range []string{b.Dir.Bin(), b.Dir.Images(), b.Dir.Debian()} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("make folder: %w", err)
@@ -67,20 +86,18 @@ func (b *Builder) Build(ctx context.Context) error {
 		return err
 	}
 	b.goVersion = version
-	for _, step := range []func(context.Context) error{b.runc, b.containerd, b.coredns, b.kube, b.own, b.images} {
-		if err := step(ctx); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
-func (b *Builder) kube(ctx context.Context) error {
+// kubeFlags tell programs of Kubernetes their version.
+func kubeFlags() string {
 	const version = "k8s.io/component-base/version"
 	minor := strings.Split(kubernetesVersion, ".")[1]
-	flags := "-s -w -X " + version + ".gitVersion=" + kubernetesVersion + " -X " + version + ".gitMajor=1 -X " + version + ".gitMinor=" + minor
-	err := b.component(ctx, "kube", "Kubernetes and etcd, 15 minutes on two CPUs the first time", flags)
-	if err != nil {
+	return "-s -w -X " + version + ".gitVersion=" + kubernetesVersion + " -X " + version + ".gitMajor=1 -X " + version + ".gitMinor=" + minor
+}
+
+func (b *Builder) kube(ctx context.Context) error {
+	if err := b.component(ctx, "kube", "Kubernetes and etcd, 15 minutes on two CPUs the first time", kubeFlags()); err != nil {
 		return err
 	}
 	for _, name := range kubeNames {
@@ -159,9 +176,12 @@ func newer(a, b string) bool {
 	return aerr == nil && berr == nil && as.ModTime().After(bs.ModTime())
 }
 
+// stamp is the file that is written when something has been built.
+func (b *Builder) stamp(name string) string { return filepath.Join(b.Dir.Bin(), "."+name+".key") }
+
 // once calls build unless it was done for the same key before.
 func (b *Builder) once(name, what, key string, build func() error) error {
-	stamp := filepath.Join(b.Dir.Bin(), "."+name+".key")
+	stamp := b.stamp(name)
 	if was, err := os.ReadFile(stamp); err == nil && string(was) == key {
 		return nil
 	}

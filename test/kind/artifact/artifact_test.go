@@ -73,14 +73,16 @@ func TestKeyChangesWithSourcesAndWords(t *testing.T) {
 	}
 }
 
-// TestVersion: the version that the binary tells is the one that it is.
+// TestVersion: the version that the binaries tell is the one that they are.
 func TestVersion(t *testing.T) {
-	text, err := os.ReadFile("../components/kube/go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
-	required := regexp.MustCompile(`(?m)^\s+k8s\.io/kubernetes (v\S+)$`).FindSubmatch(text)
-	if required == nil || string(required[1]) != kubernetesVersion {
-		t.Errorf("go.mod requires %s, told is %s", required, kubernetesVersion)
+	for _, component := range []string{"kube", "e2e"} {
+		text, err := os.ReadFile("../components/" + component + "/go.mod")
+		if err != nil {
+			t.Fatal(err)
+		}
+		required := regexp.MustCompile(`(?m)^(?:require)?\s+k8s\.io/kubernetes (v\S+)$`).FindSubmatch(text)
+		if required == nil || string(required[1]) != kubernetesVersion {
+			t.Errorf("%s/go.mod requires %s, told is %s", component, required, kubernetesVersion)
+		}
 	}
 }

@@ -40,6 +40,10 @@ func (d Dir) Bin() string    { return filepath.Join(string(d), "bin") }
 func (d Dir) Images() string { return filepath.Join(string(d), "images") }
 func (d Dir) Debian() string { return filepath.Join(string(d), "debian") }
 
+// SuiteImages has images that nodes do not import when they start: those of the
+// Kubernetes end-to-end suite.
+func (d Dir) SuiteImages() string { return filepath.Join(d.Images(), "suite") }
+
 // Run has what only lives as long as a cluster.
 func (d Dir) Run() string             { return filepath.Join(string(d), "run") }
 func (d Dir) PKI() string             { return filepath.Join(d.Run(), "pki") }
@@ -48,6 +52,9 @@ func (d Dir) Node(name string) string { return filepath.Join(d.Run(), "nodes", n
 // Log has the supervisor's log, NodeLog what is /var/log on a node.
 func (d Dir) Log() string                { return filepath.Join(string(d), "log") }
 func (d Dir) NodeLog(name string) string { return filepath.Join(d.Log(), name) }
+
+// SuiteLog has what the last run of the Kubernetes end-to-end suite reported.
+func (d Dir) SuiteLog() string { return filepath.Join(d.Log(), "suite") }
 
 func (d Dir) record() string { return filepath.Join(d.Run(), "record.json") }
 
