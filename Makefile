@@ -16,6 +16,8 @@ PODS ?= 1000
 SERIES ?= 6.1
 NODES ?= 3
 FOCUS ?= .
+SKIP ?=
+PROCS ?= 1
 BENCHFLAGS ?=
 PREFIX ?= /usr/local
 CNI_BIN_DIR ?= /opt/cni/bin
@@ -27,8 +29,8 @@ commands := $(notdir $(wildcard cmd/*))
 help: ## list the targets
 	@echo 'make demo and make test set up all they need; the others expect hack/bootstrap.sh to have run.'
 	@echo
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | \
-		while IFS="$$(printf '\t')" read -r target text; do printf '  %-16s %s\n' "$$target" "$$text"; done
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | \
+		while IFS="$$(printf '\t')" read -r target text; do printf '  %-22s %s\n' "$$target" "$$text"; done
 
 .PHONY: demo
 demo: ## see NetIO work on real traffic, in a minute; DEVICE=kernel where netio.ko is loaded (root)
@@ -117,6 +119,16 @@ cluster-down: cluster-tool ## end the cluster; what was built for it and its log
 .PHONY: cluster-e2e
 cluster-e2e: ## test NetIO in the cluster that is up; FOCUS=expression narrows it (root)
 	@go test -count 1 -v -timeout 20m -run '$(FOCUS)' ./test/kind/e2e -args -cluster '$(CURDIR)/build/cluster' $(E2EFLAGS)
+
+.PHONY: cluster-e2e-kubernetes
+cluster-e2e-kubernetes: cluster-tool ## run the Kubernetes end-to-end suite's network specs in it; FOCUS and SKIP narrow it, PROCS=2 at a time (root)
+	@build/cluster/bin/netio-cluster suite $(if $(filter-out .,$(FOCUS)),--focus '$(FOCUS)') --skip '$(SKIP)' --procs '$(PROCS)'
+
+.PHONY: cluster-e2e-all
+cluster-e2e-all: ## both, one after the other, the second also if the first fails (root)
+	@failed=0; for target in cluster-e2e cluster-e2e-kubernetes; do \
+		$(MAKE) --no-print-directory $$target FOCUS=. || failed=1; \
+	done; exit $$failed
 
 .PHONY: cluster-tool
 cluster-tool:

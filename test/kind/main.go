@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -22,6 +21,7 @@ import (
 	"netio.dev/netio/test/kind/cluster"
 	"netio.dev/netio/test/kind/node"
 	"netio.dev/netio/test/kind/state"
+	"netio.dev/netio/test/kind/suite"
 )
 
 func main() {
@@ -46,7 +46,7 @@ func command() *cobra.Command {
 		path, err := filepath.Abs(*dir)
 		return state.Dir(path), err
 	}
-	c.AddCommand(upCommand(at), downCommand(at), kubectlCommand(at), execCommand(at), superviseCommand(), initCommand())
+	c.AddCommand(upCommand(at), downCommand(at), kubectlCommand(at), execCommand(at), suiteCommand(at), superviseCommand(), initCommand())
 	return c
 }
 
@@ -102,7 +102,7 @@ func kubectlCommand(at func() (state.Dir, error)) *cobra.Command {
 				return err
 			}
 			kubectl := []string{filepath.Join(c.Dir.Bin(), "kubectl"), "--kubeconfig", c.Kubeconfig()}
-			return become(append([]string{"nsenter", "--net=" + c.FabricNetNS()}, append(kubectl, args...)...))
+			return become(c.FabricCommand(append(kubectl, args...)...))
 		}}
 }
 
@@ -113,15 +113,29 @@ func execCommand(at func() (state.Dir, error)) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			pid, err := c.NodePid(args[0])
+			command, err := c.NodeCommand(args[0], args[1:]...)
 			if err != nil {
 				return err
 			}
-			environment := []string{"env", "-i", "TERM=" + os.Getenv("TERM")}
-			return become(append(append([]string{"nsenter", "--all", "--target", strconv.Itoa(pid)},
-				append(environment, node.Environment()...)...), args[1:]...))
+			return become(command)
 		}}
 	c.Flags().SetInterspersed(false)
+	return c
+}
+
+func suiteCommand(at func() (state.Dir, error)) *cobra.Command {
+	c := &cobra.Command{Use: "suite", Short: "Build what is not built, and run the Kubernetes end-to-end suite in the cluster", Args: cobra.NoArgs}
+	o := suite.Options{Out: os.Stdout}
+	c.Flags().StringVar(&o.Focus, "focus", suite.Network, "`expression` for the names of specs to run")
+	c.Flags().StringVar(&o.Skip, "skip", "", "`expression` for the names of specs not to run, besides those that cannot run here")
+	c.Flags().IntVar(&o.Procs, "procs", 1, "number of specs at a `time`")
+	c.Flags().StringVar(&o.Source, "source", ".", "top of NetIO's source `tree`")
+	c.RunE = func(c *cobra.Command, _ []string) (err error) {
+		if o.Cluster, err = running(at); err != nil {
+			return err
+		}
+		return suite.Run(c.Context(), o)
+	}
 	return c
 }
 

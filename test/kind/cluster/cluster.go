@@ -15,6 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -67,6 +69,49 @@ func (c *Cluster) Kubeconfig() string { return filepath.Join(c.Dir.PKI(), pki.Ad
 
 // NodePid is the first process of a node, by this machine's numbers.
 func (c *Cluster) NodePid(name string) (int, error) { return node.Pid(c.Supervisor, name) }
+
+// NodeCommand is the command on this machine that runs another one on a node.
+func (c *Cluster) NodeCommand(name string, command ...string) ([]string, error) {
+	pid, err := c.NodePid(name)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"nsenter", "--all", "--target", strconv.Itoa(pid), "env", "-i", "TERM=" + os.Getenv("TERM")}
+	return append(append(args, node.Environment()...), command...), nil
+}
+
+// FabricCommand is the command on this machine that runs another one in the
+// network between the nodes.
+func (c *Cluster) FabricCommand(command ...string) []string {
+	return append([]string{"nsenter", "--net=" + c.FabricNetNS()}, command...)
+}
+
+// ImportImages gives all nodes the images of an archive, by its path in the folder
+// of images.
+func (c *Cluster) ImportImages(ctx context.Context, archive string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, stepPatience, errTooLong)
+	defer cancel()
+	errs := make(chan error)
+	for _, n := range c.Nodes {
+		go func() { errs <- c.importImages(ctx, n.Name, archive) }()
+	}
+	var all []error
+	for range c.Nodes {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
+}
+
+func (c *Cluster) importImages(ctx context.Context, name, archive string) error {
+	args, err := c.NodeCommand(name, node.ImportCommand(archive)...)
+	if err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
+		return fmt.Errorf("import %s on %s: %w\n%s", archive, name, err, out)
+	}
+	return nil
+}
 
 // NodeNetwork opens the network namespace of a node.
 func (c *Cluster) NodeNetwork(name string) (*netlab.Namespace, error) {

@@ -60,11 +60,18 @@ func (m *machine) importImages() error {
 		return fmt.Errorf("find images: %w", err)
 	}
 	for _, a := range archives {
-		if _, err := m.command(program("ctr"), "--address", containerdSocket, "--namespace", "k8s.io", "images", "import", a); err != nil {
+		args := ImportCommand(filepath.Base(a))
+		if _, err := m.command(args[0], args[1:]...); err != nil {
 			return fmt.Errorf("import image: %w", err)
 		}
 	}
 	return nil
+}
+
+// ImportCommand is the command on a node that imports an archive, by its path in
+// the folder of images.
+func ImportCommand(archive string) []string {
+	return []string{program("ctr"), "--address", containerdSocket, "--namespace", "k8s.io", "images", "import", filepath.Join(imagesDir, archive)}
 }
 
 // writeConfigs fills in the files of config/, into dir.
