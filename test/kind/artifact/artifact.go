@@ -8,7 +8,7 @@
 //	test/kind/components/coredns   ──go build──> bin/coredns ─┐
 //	test/kind/components/pause     ──go build──> bin/pause  ──┼─image─> images/*.tar
 //	test/kind/components/probe     ──go build──> bin/probe  ──┘
-//	containerd's module            ──go install> bin/containerd ...
+//	modules of containerd, portmap ──go install> bin/containerd ...
 //	package runc                   ──dpkg -x───> debian/runc/, link in bin
 //
 // and, for who asks for the Kubernetes end-to-end suite:
@@ -38,6 +38,7 @@ import (
 const (
 	kubernetesVersion = "v1.37.2"
 	containerdVersion = "v2.4.2"
+	pluginsVersion    = "v1.9.1"
 )
 
 // Names of the images.
@@ -66,7 +67,7 @@ func (b *Builder) Build(ctx context.Context) error {
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{b.runc, b.containerd, b.coredns, b.kube, b.own, b.images} {
+	for _, step := range []func(context.Context) error{b.runc, b.containerd, b.portmap, b.coredns, b.kube, b.own, b.images} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -133,16 +134,28 @@ func (b *Builder) own(ctx context.Context) error {
 
 func (b *Builder) containerd(ctx context.Context) error {
 	const module = "github.com/containerd/containerd/v2"
-	args := []string{"install", "-tags", "no_btrfs,no_devmapper,no_zfs",
+	args := []string{"-tags", "no_btrfs,no_devmapper,no_zfs",
 		"-ldflags", "-s -w -X " + module + "/version.Version=" + containerdVersion}
 	for _, command := range []string{"containerd", "containerd-shim-runc-v2", "ctr"} {
 		args = append(args, module+"/cmd/"+command+"@"+containerdVersion)
 	}
+	return b.install(ctx, "containerd", "containerd, 3 minutes", args...)
+}
+
+// portmap is the CNI plugin that gives pods ports of their nodes.
+func (b *Builder) portmap(ctx context.Context) error {
+	return b.install(ctx, "portmap", "the CNI plugin portmap", "-ldflags", "-s -w",
+		"github.com/containernetworking/plugins/plugins/meta/portmap@"+pluginsVersion)
+}
+
+// install builds programs of a module that is not required by one of ours.
+func (b *Builder) install(ctx context.Context, name, what string, args ...string) error {
+	args = append([]string{"install"}, args...)
 	key, err := keyOf("", append(args, b.goVersion)...)
 	if err != nil {
 		return err
 	}
-	return b.once("containerd", "containerd, 3 minutes", key, func() error {
+	return b.once(name, what, key, func() error {
 		_, err := b.output(ctx, string(b.Dir), "go", args...)
 		return err
 	})

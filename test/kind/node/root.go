@@ -193,10 +193,15 @@ func (m *machine) writeFiles(root string) error {
 			return fmt.Errorf("make folder: %w", err)
 		}
 	}
-	// What reads it in /var/run is older than /run.
-	err := os.Symlink("../run", filepath.Join(root, "/var/run"))
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("link /var/run: %w", err)
+	for path, to := range map[string]string{
+		// What reads it in /var/run is older than /run.
+		"/var/run": "../run",
+		// The plugin that netio-cni's network has after it.
+		"/opt/cni/bin/portmap": program("portmap"),
+	} {
+		if err := os.Symlink(to, filepath.Join(root, path)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("make link: %w", err)
+		}
 	}
 	return nil
 }
