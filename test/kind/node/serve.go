@@ -122,6 +122,7 @@ func (m *machine) kubernetes() []service {
 			"--kubeconfig", filepath.Join(pkiDir, pki.KubeletName(m.Node)+".conf"),
 			"--hostname-override", m.Name,
 			"--node-ip", strings.Join(addrs, ","),
+			"--node-labels", "topology.kubernetes.io/zone=" + m.Zone,
 			"--v", "2"}},
 	}
 	if m.record.KubeProxy {

@@ -23,6 +23,10 @@ import (
 // MaxNodes is a limit of the addresses; memory (250 MB a node) ends before.
 const MaxNodes = 50
 
+// zones are as many as the Kubernetes end-to-end suite wants; it wants them with
+// two nodes each for some of its specs.
+const zones = 3
+
 // ErrNodes is returned for a number of nodes that cannot be.
 var ErrNodes = errors.New("wrong number of nodes")
 
@@ -52,6 +56,8 @@ type Node struct {
 	Name string
 	// Addrs are its addresses on the fabric, IPv4 first.
 	Addrs []netip.Addr
+	// Zone is what the node says it is in, for what prefers endpoints that are near.
+	Zone string
 	// ControlPlane: it runs etcd, the API server and what belongs to it, too.
 	ControlPlane bool
 }
@@ -70,6 +76,7 @@ func Nodes(n int) ([]Node, error) {
 				netip.MustParseAddr(fmt.Sprintf("10.89.0.%d", 11+i)),
 				netip.MustParseAddr(fmt.Sprintf("fd00:89::%d", 11+i)),
 			},
+			Zone:         fmt.Sprintf("z%d", i%zones+1),
 			ControlPlane: i == 0,
 		}
 	}

@@ -4,6 +4,7 @@ package topology
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"testing"
 )
@@ -40,6 +41,21 @@ func TestNodesAreDistinctAndOnTheFabric(t *testing.T) {
 				t.Errorf("%s: %s is not in %s", n.Name, a, NodeCIDRs[f])
 			}
 		}
+	}
+}
+
+// TestZones: three, with as many nodes each.
+func TestZones(t *testing.T) {
+	nodes, err := Nodes(6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[string]int{}
+	for _, n := range nodes {
+		count[n.Zone]++
+	}
+	if want := map[string]int{"z1": 2, "z2": 2, "z3": 2}; !maps.Equal(count, want) {
+		t.Errorf("zones %v", count)
 	}
 }
 
