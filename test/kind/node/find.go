@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"netio.dev/netio/test/internal/daemon"
 )
@@ -35,9 +36,9 @@ func Pid(supervisor int, name string) (int, error) {
 	return 0, fmt.Errorf("%w: %s", ErrNotRunning, name)
 }
 
-// machinePid is the same from within the supervisor, whose /proc is the
-// machine's still.
-func machinePid(name string) (int, error) {
+// machinePid is the process ID on this machine of a child of the supervisor, by
+// the ID that it has for the supervisor, whose /proc is the machine's still.
+func machinePid(child int) (int, error) {
 	self, err := os.Readlink("/proc/self")
 	if err != nil {
 		return 0, fmt.Errorf("find own process: %w", err)
@@ -46,5 +47,39 @@ func machinePid(name string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find own process: %w", err)
 	}
-	return Pid(supervisor, name)
+	children, err := daemon.Children(supervisor)
+	if err != nil {
+		return 0, err
+	}
+	for _, pid := range children {
+		status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+		if err != nil {
+			continue // ended meanwhile
+		}
+		if ids := pidsOf(status); len(ids) > 1 && ids[1] == child {
+			return pid, nil
+		}
+	}
+	return 0, fmt.Errorf("%w: process %d", ErrNotRunning, child)
+}
+
+// pidsOf reads the IDs of a process from proc_pid_status(5): that of the
+// namespace in which /proc is read first, then those of the inner ones.
+func pidsOf(status []byte) []int {
+	for line := range strings.Lines(string(status)) {
+		text, ok := strings.CutPrefix(line, "NSpid:")
+		if !ok {
+			continue
+		}
+		var ids []int
+		for _, field := range strings.Fields(text) {
+			id, err := strconv.Atoi(field)
+			if err != nil {
+				return nil
+			}
+			ids = append(ids, id)
+		}
+		return ids
+	}
+	return nil
 }

@@ -115,7 +115,8 @@ func startNode(dir state.Dir, n topology.Node, fabric *netlab.Namespace, ended c
 		ended <- errors.Join(fmt.Errorf("node %s ended", n.Name), cmd.Wait())
 	}()
 	// The supervisor's /proc is the machine's, where the node has another number.
-	pid, err := machinePid(n.Name)
+	// Not by its command line: it has none while it becomes its second stage.
+	pid, err := machinePid(cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
