@@ -104,14 +104,14 @@ const (
 	PolicyTypeEgress  PolicyType = "Egress"  // connections from the pod
 )
 
-// Action is what becomes of a packet that a rule matches.
-//
-// +kubebuilder:validation:Enum=Allow;Deny
+// Action is what becomes of a packet that a rule matches. Which actions a rule may
+// have depends on the kind of its policy.
 type Action string
 
 const (
 	ActionAllow Action = "Allow" // let it pass
 	ActionDeny  Action = "Deny"  // drop it
+	ActionPass  Action = "Pass"  // leave it to the next tier; not in a NetIOPolicy
 )
 
 // RuleName names a rule where verdicts are shown.
@@ -133,6 +133,7 @@ type IngressRule struct {
 	// action is what becomes of the packets that the rule matches: Allow or Deny.
 	//
 	// +required
+	// +kubebuilder:validation:Enum=Allow;Deny
 	Action Action `json:"action"`
 
 	// log reports each connection that this rule decides about.
@@ -164,6 +165,7 @@ type EgressRule struct {
 	// action is what becomes of the packets that the rule matches: Allow or Deny.
 	//
 	// +required
+	// +kubebuilder:validation:Enum=Allow;Deny
 	Action Action `json:"action"`
 
 	// log reports each connection that this rule decides about.

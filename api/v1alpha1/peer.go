@@ -10,8 +10,8 @@ package v1alpha1
 // +kubebuilder:validation:XValidation:rule="!has(self.except) || !has(self.cidr) || !isCIDR(self.cidr) || self.except.all(e, !isCIDR(e) || (cidr(self.cidr).containsCIDR(e) && cidr(self.cidr).prefixLength() < cidr(e).prefixLength()))",fieldPath=".except",message="must lie within cidr and be smaller than it: remove what is not part of cidr"
 type Peer struct {
 	// podSelector picks pods: of the namespaces that namespaceSelector picks, or
-	// of the policy's own namespace where there is none. An empty selector ({})
-	// picks all of them.
+	// where there is none of the policy's own namespace, in a NetIOClusterPolicy of
+	// all namespaces. An empty selector ({}) picks all of them.
 	//
 	// +optional
 	PodSelector *LabelSelector `json:"podSelector,omitempty"`

@@ -19,7 +19,7 @@ var (
 )
 
 func addKnownTypes(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &NetIOPolicy{}, &NetIOPolicyList{}, &NetIONode{}, &NetIONodeList{})
+	scheme.AddKnownTypes(GroupVersion, &NetIOPolicy{}, &NetIOPolicyList{}, &NetIOClusterPolicy{}, &NetIOClusterPolicyList{}, &NetIONode{}, &NetIONodeList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }

@@ -11,3 +11,8 @@ import _ "embed"
 //
 //go:embed netio.dev_netiopolicies.yaml
 var NetIOPolicy []byte
+
+// NetIOClusterPolicy is the definition of NetIOClusterPolicy, in YAML.
+//
+//go:embed netio.dev_netioclusterpolicies.yaml
+var NetIOClusterPolicy []byte

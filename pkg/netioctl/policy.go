@@ -96,7 +96,7 @@ func (a *app) snapshot(cmd *cobra.Command) (*dataplanev1.Snapshot, error) {
 }
 
 // addRules adds the rules of a direction in the order of their evaluation: tier,
-// priority, deny before allow.
+// priority, deny before allow before pass.
 func (a *app) addRules(t *table, direction string, rules []*dataplanev1.Rule) {
 	rules = slices.Clone(rules)
 	slices.SortStableFunc(rules, func(x, y *dataplanev1.Rule) int {
@@ -125,8 +125,11 @@ func (a *app) addRules(t *table, direction string, rules []*dataplanev1.Rule) {
 
 func ruleOrder(r *dataplanev1.Rule) []int {
 	action := 1
-	if r.GetAction() == dataplanev1.Action_DENY {
+	switch r.GetAction() {
+	case dataplanev1.Action_DENY:
 		action = 0
+	case dataplanev1.Action_PASS:
+		action = 2
 	}
 	return []int{int(r.GetTier()), int(r.GetPriority()), action}
 }

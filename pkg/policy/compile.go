@@ -15,6 +15,9 @@ func Compile(s State) Result {
 	for _, p := range s.Policies {
 		c.SetPolicy(p)
 	}
+	for _, p := range s.ClusterPolicies {
+		c.SetClusterPolicy(p)
+	}
 	for _, p := range s.NetworkPolicies {
 		c.SetNetworkPolicy(p)
 	}

@@ -48,6 +48,7 @@ type Compiler struct {
 
 type policy struct {
 	translation
+	closing *dataplanev1.Policy // see the function; nil: not made yet
 	subject *group
 	about   []*group
 	sets    []set
@@ -65,6 +66,8 @@ type shape struct {
 	policies []*policy // sorted by name
 	sets     []set     // sorted by name
 	problems []Problem
+	// baseline: there are policies of that tier among them.
+	baseline bool
 }
 
 // NewCompiler returns a Compiler of the empty state.
@@ -372,6 +375,12 @@ func (c *Compiler) Result() Result {
 	}
 	for i, p := range c.shape.policies {
 		r.Policies[i] = p.message
+		if c.shape.baseline {
+			if p.closing == nil {
+				p.closing = closing(p.message)
+			}
+			r.Policies[i] = p.closing
+		}
 	}
 	for i, s := range c.shape.sets {
 		r.AddressSets[i] = s.get()
@@ -390,6 +399,7 @@ func (c *Compiler) reshape() *shape {
 		}
 		if p.subject.local > 0 {
 			s.policies = append(s.policies, p)
+			s.baseline = s.baseline || p.baseline
 			s.sets = append(s.sets, p.sets...)
 		}
 	}

@@ -22,11 +22,6 @@ func evaluate(t *testing.T, r policy.Result, endpoint string, ingress bool, p or
 	if !ok {
 		t.Fatalf("endpoint %s is not in the result", endpoint)
 	}
-	type entry struct {
-		*dataplanev1.Rule
-		policy string
-		audit  bool
-	}
 	var rules []entry
 	var closed, auditClosed bool
 	for _, name := range names {
@@ -45,47 +40,58 @@ func evaluate(t *testing.T, r policy.Result, endpoint string, ingress bool, p or
 		}
 	}
 	slices.SortStableFunc(rules, func(a, b entry) int {
-		deny := func(e entry) int {
-			if e.Action == dataplanev1.Action_DENY {
-				return 0
-			}
-			return 1
+		rank := func(e entry) int {
+			return slices.Index([]dataplanev1.Action{dataplanev1.Action_DENY, dataplanev1.Action_ALLOW, dataplanev1.Action_PASS}, e.Action)
 		}
-		return cmp.Or(cmp.Compare(a.Tier, b.Tier), cmp.Compare(a.Priority, b.Priority), cmp.Compare(deny(a), deny(b)))
+		return cmp.Or(cmp.Compare(a.Tier, b.Tier), cmp.Compare(a.Priority, b.Priority), cmp.Compare(rank(a), rank(b)))
 	})
 
 	peer := p.Dst
 	if ingress {
 		peer = p.Src
 	}
+	rules = slices.DeleteFunc(rules, func(e entry) bool { return !matches(t, r, e.Rule, peer, p) })
+	out := first(rules, auditClosed)
+	audited := !out.Allowed
+	out = first(slices.DeleteFunc(rules, func(e entry) bool { return e.audit }), closed)
+	out.Audited = out.Allowed && audited
+	return out
+}
+
+// entry is a rule of an endpoint.
+type entry struct {
+	*dataplanev1.Rule
+	policy string
+	audit  bool
+}
+
+// first gives the verdict of rules that all match, in the order in which they are
+// tried.
+func first(rules []entry, closed bool) oracle.Verdict {
 	var out oracle.Verdict
-	decided, auditDecided, auditAllowed := false, false, false
+	passed := uint32(0)
 	for _, rule := range rules {
-		if !matches(t, r, rule.Rule, peer, p) {
+		if rule.Tier == passed {
 			continue
 		}
-		allow := rule.Action == dataplanev1.Action_ALLOW
-		if !auditDecided {
-			auditDecided, auditAllowed = true, allow
+		out.Logged = out.Logged || rule.Log
+		if rule.Action == dataplanev1.Action_PASS {
+			passed = rule.Tier
+			continue
 		}
-		if !rule.audit {
-			decided = true
-			// The oracle knows policies by their own names.
-			out.Allowed, out.Logged = allow, rule.Log
+		out.Allowed = rule.Action == dataplanev1.Action_ALLOW
+		// The oracle knows policies by their own names, and no rules that stand for
+		// what a policy closes.
+		switch {
+		case rule.Name == "(isolation)":
+		case strings.HasPrefix(rule.policy, "NetworkPolicy:"):
+			out.Rule, _, _ = strings.Cut(rule.policy, "#")
+		default:
 			out.Rule = rule.policy[strings.LastIndex(rule.policy, "/")+1:] + "/" + rule.Name
-			if strings.HasPrefix(rule.policy, "NetworkPolicy:") {
-				out.Rule, _, _ = strings.Cut(rule.policy, "#")
-			}
-			break
 		}
+		return out
 	}
-	if !decided {
-		out.Allowed = !closed
-	}
-	if !auditDecided {
-		auditAllowed = !auditClosed
-	}
-	out.Audited = out.Allowed && !auditAllowed
+	out.Allowed = !closed
 	return out
 }
 

@@ -192,6 +192,36 @@ func (g generator) policy(namespace, name string) *v1alpha1.NetIOPolicy {
 	return p
 }
 
+func (g generator) clusterPolicy(name string) *v1alpha1.NetIOClusterPolicy {
+	p := &v1alpha1.NetIOClusterPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	like := g.policy("", name)
+	s := &p.Spec
+	s.Priority, s.Audit = like.Spec.Priority, like.Spec.Audit
+	s.Tier = pick(g, "", v1alpha1.TierAdmin, v1alpha1.TierNormal, v1alpha1.TierBaseline, v1alpha1.TierBaseline)
+	if s.Tier == "" || s.Tier == v1alpha1.TierNormal {
+		s.PolicyTypes = like.Spec.PolicyTypes
+	}
+	if g.one(2) {
+		s.PodSelector = new(g.selector())
+	}
+	if g.one(3) {
+		s.NamespaceSelector = new(g.selector())
+	}
+	for _, r := range like.Spec.Ingress {
+		if g.one(3) {
+			r.Action = v1alpha1.ActionPass
+		}
+		s.Ingress = append(s.Ingress, v1alpha1.ClusterIngressRule(r))
+	}
+	for _, r := range like.Spec.Egress {
+		if g.one(3) {
+			r.Action = v1alpha1.ActionPass
+		}
+		s.Egress = append(s.Egress, v1alpha1.ClusterEgressRule(r))
+	}
+	return p
+}
+
 func (g generator) endpoint(id string) policy.Endpoint {
 	return policy.Endpoint{
 		ID: id, Namespace: pick(g, namespaceNames...), Name: id,
@@ -292,6 +322,9 @@ func (g generator) state() policy.State {
 	}
 	for i := range 1 + g.choose(5) {
 		s.Policies = append(s.Policies, g.policy(pick(g, namespaceNames...), fmt.Sprintf("policy%d", i)))
+	}
+	for i := range g.choose(4) {
+		s.ClusterPolicies = append(s.ClusterPolicies, g.clusterPolicy(fmt.Sprintf("policy%d", i)))
 	}
 	for i := range g.choose(4) {
 		s.NetworkPolicies = append(s.NetworkPolicies, g.networkPolicy(pick(g, namespaceNames...), fmt.Sprintf("policy%d", i)))

@@ -115,6 +115,14 @@ func changeInto(c *policy.Compiler, old, new policy.State) {
 	for _, p := range new.Policies {
 		c.SetPolicy(p)
 	}
+	for _, p := range old.ClusterPolicies {
+		if !slices.ContainsFunc(new.ClusterPolicies, func(n *v1alpha1.NetIOClusterPolicy) bool { return n.Name == p.Name }) {
+			c.DeleteClusterPolicy(p.Name)
+		}
+	}
+	for _, p := range new.ClusterPolicies {
+		c.SetClusterPolicy(p)
+	}
 	for _, p := range old.NetworkPolicies {
 		if !slices.ContainsFunc(new.NetworkPolicies, func(n *networkingv1.NetworkPolicy) bool { return n.Namespace == p.Namespace && n.Name == p.Name }) {
 			c.DeleteNetworkPolicy(p.Namespace, p.Name)
@@ -204,6 +212,7 @@ func TestCompilerFollowsChanges(t *testing.T) {
 func (g generator) change(s policy.State) policy.State {
 	s.Endpoints = slices.Clone(s.Endpoints)
 	s.Policies = slices.Clone(s.Policies)
+	s.ClusterPolicies = slices.Clone(s.ClusterPolicies)
 	s.NetworkPolicies = slices.Clone(s.NetworkPolicies)
 	namespaces := map[string]map[string]string{}
 	for k, v := range s.Namespaces {
@@ -213,7 +222,7 @@ func (g generator) change(s policy.State) policy.State {
 
 	endpoint, np := fmt.Sprintf("port%d", g.choose(8)), fmt.Sprintf("policy%d", g.choose(8))
 	at := slices.IndexFunc(s.Endpoints, func(e policy.Endpoint) bool { return e.ID == endpoint })
-	switch g.choose(11) {
+	switch g.choose(13) {
 	case 0:
 		s.Endpoints = slices.DeleteFunc(s.Endpoints, func(e policy.Endpoint) bool { return e.ID == endpoint })
 	case 1:
@@ -252,6 +261,11 @@ func (g generator) change(s policy.State) policy.State {
 	case 10:
 		s.NetworkPolicies = slices.DeleteFunc(s.NetworkPolicies, func(p *networkingv1.NetworkPolicy) bool { return p.Name == np })
 		s.NetworkPolicies = append(s.NetworkPolicies, g.networkPolicy(pick(g, namespaceNames...), np))
+	case 11:
+		s.ClusterPolicies = slices.DeleteFunc(s.ClusterPolicies, func(p *v1alpha1.NetIOClusterPolicy) bool { return p.Name == np })
+	case 12:
+		s.ClusterPolicies = slices.DeleteFunc(s.ClusterPolicies, func(p *v1alpha1.NetIOClusterPolicy) bool { return p.Name == np })
+		s.ClusterPolicies = append(s.ClusterPolicies, g.clusterPolicy(np))
 	}
 	return s
 }

@@ -32,8 +32,8 @@ type EndpointPolicies struct {
 // Problem is a policy that was not understood: the schema refuses such an
 // object, so it was written by a newer version or past validation. It fails
 // closed: the directions that it covers, or may have meant to, are denied at its
-// priority for the pods that it selects, and for all of its namespace if the
-// selector is what was not understood. Audit mode is respected.
+// priority for the pods that it selects, and for all of its namespace, or of the
+// cluster, if the selector is what was not understood. Audit mode is respected.
 type Problem struct {
 	Policy string // as in Result.Policies
 	Err    error

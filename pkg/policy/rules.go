@@ -12,9 +12,20 @@ import (
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 )
 
-// tierNormal is the tier of NetIOPolicy rules: there is room before and after
-// it for those of administrators.
-const tierNormal = 100
+// Tiers of the tables' rules, in the order in which they decide.
+const (
+	tierAdmin    = 50
+	tierNormal   = 100
+	tierBaseline = 150
+)
+
+// places is how many rules, one before the other, a priority of the tiers Admin and
+// Baseline has room for: 500 is 500000 to 500999 in the tables. NetIOClusterPolicies
+// have the first place.
+const places = 1000
+
+// maxPriority is the last priority of a policy.
+const maxPriority = 1000
 
 // Protocol numbers, by IANA's registry.
 const (
@@ -45,6 +56,8 @@ type translation struct {
 	message *dataplanev1.Policy
 	peers   []peerSet // that the rules name, without duplicates
 	err     error     // why it is closed; see Problem
+	// baseline: it has rules of that tier.
+	baseline bool
 }
 
 // peerSet is an address set that a rule names: pods, addresses or an entity.
@@ -55,33 +68,71 @@ type peerSet struct {
 	entity v1alpha1.Entity
 }
 
+// written is what a policy of NetIO says, of either kind.
+type written struct {
+	name       string // in the tables
+	subject    selection
+	subjectErr error
+	// own is the selection of a peer that names no namespaces.
+	own         func(pods selector) selection
+	tier        v1alpha1.Tier
+	priority    *int32
+	policyTypes []v1alpha1.PolicyType
+	audit       bool
+	// actions that its rules may have, as people are told.
+	actions string
+	ingress []v1alpha1.IngressRule
+	egress  []v1alpha1.EgressRule
+}
+
 // translate translates a policy, a closed one if it is not understood.
 func translate(p *v1alpha1.NetIOPolicy) translation {
-	t := translation{message: &dataplanev1.Policy{Name: Name(p.Namespace, p.Name), Audit: p.Spec.Audit}}
-	pods, selectorErr := parseSelector(&p.Spec.PodSelector)
-	if selectorErr != nil {
-		pods = selector{text: "*"}
-		selectorErr = fmt.Errorf("spec.podSelector: %w", selectorErr)
+	w := written{
+		name: Name(p.Namespace, p.Name), tier: v1alpha1.TierNormal, priority: p.Spec.Priority,
+		policyTypes: p.Spec.PolicyTypes, audit: p.Spec.Audit, actions: "Allow or Deny", ingress: p.Spec.Ingress, egress: p.Spec.Egress,
 	}
-	t.subject = inNamespace(p.Namespace, pods)
-
-	priority := int32(v1alpha1.DefaultPriority)
-	if p.Spec.Priority != nil {
-		priority = *p.Spec.Priority
+	w.own = func(pods selector) selection { return inNamespace(p.Namespace, pods) }
+	pods, err := parseSelector(&p.Spec.PodSelector)
+	if err != nil {
+		pods, w.subjectErr = everything, fmt.Errorf("spec.podSelector: %w", err)
 	}
-	in, out, err := directions(&p.Spec)
-	t.message.IsolatesIngress, t.message.IsolatesEgress = in, out
+	w.subject = w.own(pods)
+	return w.translate()
+}
 
-	rules := ruleTranslator{priority: uint32(priority)}
-	if priority < 0 || priority > 1000 {
+func (w *written) translate() translation {
+	t := translation{message: &dataplanev1.Policy{Name: w.name, Audit: w.audit}, subject: w.subject}
+	in, out, err := w.directions()
+	rules := ruleTranslator{own: w.own, actions: w.actions}
+	switch w.tier {
+	case v1alpha1.TierNormal:
+		rules.tier = tierNormal
+		t.message.IsolatesIngress, t.message.IsolatesEgress = in, out
+	case v1alpha1.TierBaseline:
+		rules.tier, t.baseline = tierBaseline, len(w.ingress)+len(w.egress) > 0
+	case v1alpha1.TierAdmin:
+		rules.tier = tierAdmin
+	default:
+		rules.tier = tierAdmin // whatever it meant, it is closed
+		rules.fail("spec.tier", fmt.Errorf("%q: expected Admin, Normal or Baseline", w.tier))
+	}
+
+	rules.priority = v1alpha1.DefaultPriority
+	if w.priority != nil {
+		rules.priority = uint32(*w.priority)
+	}
+	if rules.priority > maxPriority {
 		rules.priority = 0
-		rules.fail("spec.priority", fmt.Errorf("%d: expected 0 to 1000", priority))
+		rules.fail("spec.priority", fmt.Errorf("%d: expected 0 to 1000", *w.priority))
 	}
-	for i, r := range p.Spec.Ingress {
-		t.message.Ingress = append(t.message.Ingress, rules.rule("ingress", i, p.Namespace, r.Name, r.Action, r.Log, r.From, r.RuleProtocols))
+	if rules.tier != tierNormal {
+		rules.priority *= places
 	}
-	for i, r := range p.Spec.Egress {
-		t.message.Egress = append(t.message.Egress, rules.rule("egress", i, p.Namespace, r.Name, r.Action, r.Log, r.To, r.RuleProtocols))
+	for i, r := range w.ingress {
+		t.message.Ingress = append(t.message.Ingress, rules.rule("ingress", i, r.Name, r.Action, r.Log, r.From, r.RuleProtocols))
+	}
+	for i, r := range w.egress {
+		t.message.Egress = append(t.message.Egress, rules.rule("egress", i, r.Name, r.Action, r.Log, r.To, r.RuleProtocols))
 	}
 
 	for _, rules := range [][]*dataplanev1.Rule{t.message.Ingress, t.message.Egress} {
@@ -89,9 +140,9 @@ func translate(p *v1alpha1.NetIOPolicy) translation {
 			err = uniqueNames(rules)
 		}
 	}
-	for _, err := range []error{selectorErr, err, rules.err} {
+	for _, err := range []error{w.subjectErr, err, rules.err} {
 		if err != nil {
-			t.close(rules.priority, err)
+			t.close(in, out, rules.tier, rules.priority, err)
 			return t
 		}
 	}
@@ -99,12 +150,18 @@ func translate(p *v1alpha1.NetIOPolicy) translation {
 	return t
 }
 
-// directions returns which directions a policy covers.
-func directions(spec *v1alpha1.NetIOPolicySpec) (ingress, egress bool, err error) {
-	if len(spec.PolicyTypes) == 0 {
-		return true, len(spec.Egress) > 0, nil
+// directions returns which directions a policy covers, or has rules for.
+func (w *written) directions() (ingress, egress bool, err error) {
+	if w.tier == v1alpha1.TierAdmin || w.tier == v1alpha1.TierBaseline {
+		if len(w.policyTypes) > 0 {
+			return true, true, fmt.Errorf("spec.policyTypes: expected none in the tier %s", w.tier)
+		}
+		return len(w.ingress) > 0, len(w.egress) > 0, nil
 	}
-	for i, t := range spec.PolicyTypes {
+	if len(w.policyTypes) == 0 {
+		return true, len(w.egress) > 0, nil
+	}
+	for i, t := range w.policyTypes {
 		switch t {
 		case v1alpha1.PolicyTypeIngress:
 			ingress = true
@@ -114,7 +171,7 @@ func directions(spec *v1alpha1.NetIOPolicySpec) (ingress, egress bool, err error
 			return true, true, fmt.Errorf("spec.policyTypes[%d]: %q: expected Ingress or Egress", i, t)
 		}
 	}
-	if len(spec.Ingress) > 0 && !ingress || len(spec.Egress) > 0 && !egress {
+	if len(w.ingress) > 0 && !ingress || len(w.egress) > 0 && !egress {
 		return true, true, fmt.Errorf("spec.policyTypes: expected the directions that there are rules for")
 	}
 	return ingress, egress, nil
@@ -131,26 +188,52 @@ func uniqueNames(rules []*dataplanev1.Rule) error {
 	return nil
 }
 
-// close makes the policy deny what it covers, because of err.
-func (t *translation) close(priority uint32, err error) {
+// close makes the policy deny in these directions, because of err.
+func (t *translation) close(ingress, egress bool, tier, priority uint32, err error) {
 	deny := []*dataplanev1.Rule{{
-		Name: "not-understood", Tier: tierNormal, Priority: priority, Action: dataplanev1.Action_DENY,
+		Name: "not-understood", Tier: tier, Priority: priority, Action: dataplanev1.Action_DENY,
 	}}
 	t.message.Ingress, t.message.Egress = nil, nil
-	if t.message.IsolatesIngress {
+	if ingress {
 		t.message.Ingress = deny
 	}
-	if t.message.IsolatesEgress {
+	if egress {
 		t.message.Egress = deny
 	}
 	t.err = err
 }
 
+// isolationRule is the name of the rule that stands for a policy's closing of a
+// direction. No rule of a policy can have it.
+const isolationRule = "(isolation)"
+
+// closing is the policy with a rule behind all others of its tier that drops the
+// rest, where it closes a direction: what the tier Normal closes is not for the tier
+// Baseline to decide about, unless a rule has passed it on.
+func closing(m *dataplanev1.Policy) *dataplanev1.Policy {
+	if !m.IsolatesIngress && !m.IsolatesEgress {
+		return m
+	}
+	rest := &dataplanev1.Rule{Name: isolationRule, Tier: tierNormal, Priority: maxPriority + 1, Action: dataplanev1.Action_DENY}
+	out := &dataplanev1.Policy{
+		Name: m.Name, Audit: m.Audit, IsolatesIngress: m.IsolatesIngress, IsolatesEgress: m.IsolatesEgress, Ingress: m.Ingress, Egress: m.Egress,
+	}
+	if m.IsolatesIngress {
+		out.Ingress = append(slices.Clip(m.Ingress), rest)
+	}
+	if m.IsolatesEgress {
+		out.Egress = append(slices.Clip(m.Egress), rest)
+	}
+	return out
+}
+
 // ruleTranslator translates the rules of one policy; it keeps the first error.
 type ruleTranslator struct {
-	priority uint32
-	peers    []peerSet
-	err      error
+	own            func(pods selector) selection
+	tier, priority uint32
+	actions        string
+	peers          []peerSet
+	err            error
 }
 
 func (t *ruleTranslator) fail(field string, err error) {
@@ -159,23 +242,25 @@ func (t *ruleTranslator) fail(field string, err error) {
 	}
 }
 
-func (t *ruleTranslator) rule(direction string, index int, namespace string, name v1alpha1.RuleName,
+func (t *ruleTranslator) rule(direction string, index int, name v1alpha1.RuleName,
 	action v1alpha1.Action, log bool, peers []v1alpha1.Peer, protocols v1alpha1.RuleProtocols) *dataplanev1.Rule {
 	field := fmt.Sprintf("spec.%s[%d]", direction, index)
-	r := &dataplanev1.Rule{Name: RuleName(name, direction, index), Tier: tierNormal, Priority: t.priority, Log: log}
+	r := &dataplanev1.Rule{Name: RuleName(name, direction, index), Tier: t.tier, Priority: t.priority, Log: log}
 
-	switch action {
-	case v1alpha1.ActionAllow:
+	switch {
+	case action == v1alpha1.ActionAllow:
 		r.Action = dataplanev1.Action_ALLOW
-	case v1alpha1.ActionDeny:
+	case action == v1alpha1.ActionDeny:
 		r.Action = dataplanev1.Action_DENY
+	case action == v1alpha1.ActionPass && t.actions == everyAction:
+		r.Action = dataplanev1.Action_PASS
 	default:
-		t.fail(field+".action", fmt.Errorf("%q: expected Allow or Deny", action))
+		t.fail(field+".action", fmt.Errorf("%q: expected %s", action, t.actions))
 	}
 
 	everyone := false
 	for i := range peers {
-		set, err := peer(namespace, &peers[i])
+		set, err := t.peer(&peers[i])
 		if err != nil {
 			list := map[string]string{"ingress": "from", "egress": "to"}[direction]
 			t.fail(fmt.Sprintf("%s.%s[%d]", field, list, i), err)
@@ -203,8 +288,8 @@ func (t *ruleTranslator) rule(direction string, index int, namespace string, nam
 	return r
 }
 
-// peer translates a peer of a policy in the namespace.
-func peer(namespace string, p *v1alpha1.Peer) (peerSet, error) {
+// peer translates a peer.
+func (t *ruleTranslator) peer(p *v1alpha1.Peer) (peerSet, error) {
 	kinds := 0
 	for _, given := range []bool{p.PodSelector != nil || p.NamespaceSelector != nil, p.CIDR != "", p.Entity != ""} {
 		if given {
@@ -232,7 +317,7 @@ func peer(namespace string, p *v1alpha1.Peer) (peerSet, error) {
 	if err != nil {
 		return peerSet{}, fmt.Errorf("podSelector: %w", err)
 	}
-	s := inNamespace(namespace, pods)
+	s := t.own(pods)
 	if p.NamespaceSelector != nil {
 		namespaces, err := parseSelector(p.NamespaceSelector)
 		if err != nil {

@@ -18,6 +18,9 @@ type selector struct {
 	requirements []requirement
 }
 
+// everything is the selector that asks for nothing.
+var everything = selector{text: "*"}
+
 // requirement is a condition on one label: it is there (and its value is listed,
 // if there are values), or not so (absent).
 type requirement struct {

@@ -46,6 +46,8 @@ type State struct {
 	Namespaces map[string]map[string]string
 	// Policies, with unique namespace and name; of two the later counts.
 	Policies []*v1alpha1.NetIOPolicy
+	// ClusterPolicies, with unique name; of two the later counts.
+	ClusterPolicies []*v1alpha1.NetIOClusterPolicy
 	// NetworkPolicies, with unique namespace and name; of two the later counts.
 	NetworkPolicies []*networkingv1.NetworkPolicy
 	Node            Node

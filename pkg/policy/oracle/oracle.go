@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package oracle says what NetIOPolicy and NetworkPolicy objects mean, slowly and plainly: straight
+// Package oracle says what policies of all kinds mean, slowly and plainly: straight
 // from the objects, without tables, indexes or caches. It shares no code with
 // package policy but the types of its input. Tests hold the fast form against
 // it; nothing else should use it.
 package oracle
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -33,10 +34,10 @@ type Verdict struct {
 	// Audited: it passes, but would not if policies in audit mode were enforced.
 	Audited bool
 	// Rule that decided, as "policy/rule", the last one of those that a packet
-	// meets on its way; "" if none matched. Of a NetworkPolicy it is the policy
+	// meets on its way; "" if none did. Of a NetworkPolicy it is the policy
 	// alone, as NetworkPolicy:namespace/name.
 	Rule string
-	// Logged: the rule that decided asks for a report.
+	// Logged: the rule that decided asks for a report, or one that passed it on.
 	Logged bool
 }
 
@@ -69,106 +70,156 @@ func Allowed(s policy.State, p Packet) Verdict {
 
 // Judge judges a packet at one endpoint in one direction.
 func Judge(s policy.State, e policy.Endpoint, direction v1alpha1.PolicyType, p Packet) Verdict {
-	var enforced, all []*v1alpha1.NetIOPolicy
-	for _, np := range s.Policies {
-		if np.Namespace != e.Namespace || !matches(np.Spec.PodSelector, e.Labels) || !covers(np, direction) {
-			continue
-		}
-		all = append(all, np)
-		if !np.Spec.Audit {
-			enforced = append(enforced, np)
-		}
-	}
-	v := decide(s, e, enforced, direction, p)
-	v.Audited = v.Allowed && !decide(s, e, all, direction, p).Allowed
+	v := decide(s, e, false, direction, p)
+	v.Audited = v.Allowed && !decide(s, e, true, direction, p).Allowed
 	return v
 }
 
-// covers tells whether the policy is about the direction.
-func covers(np *v1alpha1.NetIOPolicy, direction v1alpha1.PolicyType) bool {
-	if len(np.Spec.PolicyTypes) > 0 {
-		return slices.Contains(np.Spec.PolicyTypes, direction)
-	}
-	return direction == v1alpha1.PolicyTypeIngress || len(np.Spec.Egress) > 0
+// candidate is a rule that matches.
+type candidate struct {
+	tier     v1alpha1.Tier
+	priority int32
+	action   v1alpha1.Action
+	policy   string // as in the tables
+	index    int
+	name     v1alpha1.RuleName
+	log      bool
 }
 
-// decide gives the verdict of policies that are all enforced, and of the
-// NetworkPolicies, which are.
-func decide(s policy.State, e policy.Endpoint, policies []*v1alpha1.NetIOPolicy, direction v1alpha1.PolicyType, p Packet) Verdict {
-	type candidate struct {
-		priority int32
-		action   v1alpha1.Action
-		policy   string
-		index    int
-		rule     v1alpha1.RuleName
-		log      bool
+// decide gives the verdict of the policies that are enforced or, with audited, of
+// all.
+func decide(s policy.State, e policy.Endpoint, audited bool, direction v1alpha1.PolicyType, p Packet) Verdict {
+	matching, closed := matchingRules(s, e, audited, direction, p)
+	logged := false
+	for _, tier := range []v1alpha1.Tier{v1alpha1.TierAdmin, v1alpha1.TierNormal, v1alpha1.TierBaseline} {
+		var of []candidate
+		for _, c := range matching {
+			if c.tier == tier {
+				of = append(of, c)
+			}
+		}
+		if len(of) == 0 {
+			if tier == v1alpha1.TierNormal && closed {
+				break // the tier Baseline is not asked
+			}
+			continue
+		}
+		first := slices.MinFunc(of, compare)
+		logged = logged || first.log
+		if first.action != v1alpha1.ActionPass {
+			return Verdict{Allowed: first.action == v1alpha1.ActionAllow, Rule: first.rule(direction), Logged: logged}
+		}
 	}
-	var matching []candidate
-	open := len(policies) == 0
+	return Verdict{Allowed: !closed, Logged: logged}
+}
+
+// compare puts lower priority first, then Deny before Allow before Pass. What
+// remains equal gives the same verdict; the policy's name and the place of the rule
+// tell which one is named.
+func compare(a, b candidate) int {
+	order := []v1alpha1.Action{v1alpha1.ActionDeny, v1alpha1.ActionAllow, v1alpha1.ActionPass}
+	return cmp.Or(
+		cmp.Compare(a.priority, b.priority), cmp.Compare(slices.Index(order, a.action), slices.Index(order, b.action)),
+		cmp.Compare(a.policy, b.policy), cmp.Compare(a.index, b.index))
+}
+
+func (c *candidate) rule(direction v1alpha1.PolicyType) string {
+	if strings.HasPrefix(c.policy, "NetworkPolicy:") {
+		return c.policy
+	}
+	name := string(c.name)
+	if name == "" {
+		name = fmt.Sprintf("%s[%d]", map[v1alpha1.PolicyType]string{"Ingress": "ingress", "Egress": "egress"}[direction], c.index)
+	}
+	return c.policy[strings.Index(c.policy, "/")+1:] + "/" + name
+}
+
+// matchingRules are those of all policies that select the endpoint, and whether a
+// policy of the tier Normal covers the direction.
+func matchingRules(s policy.State, e policy.Endpoint, audited bool, direction v1alpha1.PolicyType, p Packet) (matching []candidate, closed bool) {
+	// match keeps the rules that match, each of them given as an ingress rule.
+	match := func(namespace *string, c candidate, rules []v1alpha1.IngressRule, priority *int32) {
+		c.priority = v1alpha1.DefaultPriority
+		if priority != nil {
+			c.priority = *priority
+		}
+		address := p.Src
+		if direction == v1alpha1.PolicyTypeEgress {
+			address = p.Dst
+		}
+		for i, r := range rules {
+			if peersMatch(s, namespace, r.From, address) && protocolsMatch(r.RuleProtocols, p) {
+				c.action, c.index, c.name, c.log = r.Action, i, r.Name, r.Log
+				matching = append(matching, c)
+			}
+		}
+	}
+	for _, np := range s.Policies {
+		if np.Namespace != e.Namespace || !matches(np.Spec.PodSelector, e.Labels) || np.Spec.Audit && !audited {
+			continue
+		}
+		closed = closed || covers(np.Spec.PolicyTypes, len(np.Spec.Egress), direction)
+		rules := np.Spec.Ingress
+		if direction == v1alpha1.PolicyTypeEgress {
+			rules = nil
+			for _, r := range np.Spec.Egress {
+				rules = append(rules, v1alpha1.IngressRule{Name: r.Name, Action: r.Action, Log: r.Log, From: r.To, RuleProtocols: r.RuleProtocols})
+			}
+		}
+		match(&np.Namespace, candidate{tier: v1alpha1.TierNormal, policy: np.Namespace + "/" + np.Name}, rules, np.Spec.Priority)
+	}
+	for _, cp := range s.ClusterPolicies {
+		if !selectsPod(cp, s, e) || cp.Spec.Audit && !audited {
+			continue
+		}
+		tier := cp.Spec.Tier
+		if tier == "" {
+			tier = v1alpha1.TierNormal
+		}
+		if tier == v1alpha1.TierNormal {
+			closed = closed || covers(cp.Spec.PolicyTypes, len(cp.Spec.Egress), direction)
+		}
+		var rules []v1alpha1.IngressRule
+		if direction == v1alpha1.PolicyTypeIngress {
+			for _, r := range cp.Spec.Ingress {
+				rules = append(rules, v1alpha1.IngressRule(r))
+			}
+		} else {
+			for _, r := range cp.Spec.Egress {
+				rules = append(rules, v1alpha1.IngressRule{Name: r.Name, Action: r.Action, Log: r.Log, From: r.To, RuleProtocols: r.RuleProtocols})
+			}
+		}
+		match(nil, candidate{tier: tier, policy: "NetIOClusterPolicy:" + cp.Name}, rules, cp.Spec.Priority)
+	}
 	for _, np := range s.NetworkPolicies {
 		if !isolates(np, e, direction) {
 			continue
 		}
-		open = false
+		closed = true
 		if allows(s, np, e, direction, p) {
-			matching = append(matching, candidate{priority: v1alpha1.DefaultPriority, action: v1alpha1.ActionAllow, policy: "NetworkPolicy:" + np.Namespace + "/" + np.Name})
+			matching = append(matching, candidate{
+				tier: v1alpha1.TierNormal, priority: v1alpha1.DefaultPriority, action: v1alpha1.ActionAllow, policy: "NetworkPolicy:" + np.Namespace + "/" + np.Name})
 		}
 	}
-	for _, np := range policies {
-		priority := int32(v1alpha1.DefaultPriority)
-		if np.Spec.Priority != nil {
-			priority = *np.Spec.Priority
-		}
-		if direction == v1alpha1.PolicyTypeIngress {
-			for i, r := range np.Spec.Ingress {
-				if peersMatch(s, np.Namespace, r.From, p.Src) && protocolsMatch(r.RuleProtocols, p) {
-					matching = append(matching, candidate{priority, r.Action, np.Namespace + "/" + np.Name, i, r.Name, r.Log})
-				}
-			}
-		} else {
-			for i, r := range np.Spec.Egress {
-				if peersMatch(s, np.Namespace, r.To, p.Dst) && protocolsMatch(r.RuleProtocols, p) {
-					matching = append(matching, candidate{priority, r.Action, np.Namespace + "/" + np.Name, i, r.Name, r.Log})
-				}
-			}
-		}
-	}
-	if len(matching) == 0 {
-		return Verdict{Allowed: open}
-	}
-	// Lower priority first, then Deny before Allow. What remains equal gives the
-	// same verdict; the policy's name and the place of the rule tell which one is
-	// named.
-	first := slices.MinFunc(matching, func(a, b candidate) int {
-		switch {
-		case a.priority != b.priority:
-			return int(a.priority - b.priority)
-		case a.action != b.action && a.action == v1alpha1.ActionDeny:
-			return -1
-		case a.action != b.action:
-			return 1
-		case a.policy < b.policy:
-			return -1
-		case a.policy > b.policy:
-			return 1
-		}
-		return a.index - b.index
-	})
-	if strings.HasPrefix(first.policy, "NetworkPolicy:") {
-		return Verdict{Allowed: true, Rule: first.policy}
-	}
-	rule := string(first.rule)
-	if rule == "" {
-		rule = fmt.Sprintf("%s[%d]", map[v1alpha1.PolicyType]string{"Ingress": "ingress", "Egress": "egress"}[direction], first.index)
-	}
-	return Verdict{
-		Allowed: first.action == v1alpha1.ActionAllow,
-		Rule:    first.policy[strings.Index(first.policy, "/")+1:] + "/" + rule,
-		Logged:  first.log,
-	}
+	return matching, closed
 }
 
-func peersMatch(s policy.State, namespace string, peers []v1alpha1.Peer, address netip.Addr) bool {
+// covers tells whether a policy of the tier Normal is about the direction.
+func covers(types []v1alpha1.PolicyType, egressRules int, direction v1alpha1.PolicyType) bool {
+	if len(types) > 0 {
+		return slices.Contains(types, direction)
+	}
+	return direction == v1alpha1.PolicyTypeIngress || egressRules > 0
+}
+
+func selectsPod(cp *v1alpha1.NetIOClusterPolicy, s policy.State, e policy.Endpoint) bool {
+	return (cp.Spec.NamespaceSelector == nil || matches(*cp.Spec.NamespaceSelector, namespaceLabels(s, e.Namespace))) &&
+		(cp.Spec.PodSelector == nil || matches(*cp.Spec.PodSelector, e.Labels))
+}
+
+// peersMatch tells whether the address is one of the peers, which are pods of the
+// namespace where they name none, or with nil of any.
+func peersMatch(s policy.State, namespace *string, peers []v1alpha1.Peer, address netip.Addr) bool {
 	if len(peers) == 0 {
 		return true
 	}
@@ -180,7 +231,7 @@ func peersMatch(s policy.State, namespace string, peers []v1alpha1.Peer, address
 	return false
 }
 
-func peerMatches(s policy.State, namespace string, peer v1alpha1.Peer, address netip.Addr) bool {
+func peerMatches(s policy.State, namespace *string, peer v1alpha1.Peer, address netip.Addr) bool {
 	switch {
 	case peer.CIDR != "":
 		for _, e := range peer.Except {
@@ -202,7 +253,7 @@ func peerMatches(s policy.State, namespace string, peer v1alpha1.Peer, address n
 		if !slices.Contains(e.Addresses, address) {
 			continue
 		}
-		if peer.NamespaceSelector == nil && e.Namespace != namespace {
+		if peer.NamespaceSelector == nil && namespace != nil && e.Namespace != *namespace {
 			continue
 		}
 		if peer.NamespaceSelector != nil && !matches(*peer.NamespaceSelector, namespaceLabels(s, e.Namespace)) {
