@@ -51,9 +51,10 @@ containerd. Its configuration file needs nothing but the containers' prefixes:
 
   podCIDRs: [10.244.0.0/24, fd00:10:244::/64]
 
-Network policies are then NetIOPolicy objects in YAML files (*.yaml, *.yml) in the
-manifests folder. File and folder are read again when they change; a mistake
-there is shown by "netioctl status" and leaves the last good version in force.`,
+Network policies are then NetIOPolicy and NetIOClusterPolicy objects in YAML
+files (*.yaml, *.yml) in the manifests folder. File and folder are read again
+when they change; a mistake there is shown by "netioctl status" and leaves the
+last good version in force.`,
 		Example: `  netio-agent forward &
   netio-agent --standalone --config /etc/netio/agent.yaml --manifests /etc/netio/manifests
   netioctl status`,
@@ -81,7 +82,7 @@ there is shown by "netioctl status" and leaves the last good version in force.`,
 	f := root.Flags()
 	f.BoolVar(&isStandalone, "standalone", false, "serve this host alone, without Kubernetes")
 	f.StringVar(&o.ConfigFile, "config", defaultConfig, "configuration `FILE` (YAML)")
-	f.StringVar(&manifests, "manifests", defaultManifests, "`FOLDER` with NetIOPolicy objects (YAML files)")
+	f.StringVar(&manifests, "manifests", defaultManifests, "`FOLDER` with policies (YAML files)")
 	kubernetes.add(f)
 	for _, name := range []string{"kubeconfig", "node"} {
 		root.MarkFlagsMutuallyExclusive("standalone", name)

@@ -45,6 +45,7 @@ type State struct {
 	Attachments map[string]*attachment.Attachment
 	// Policies, with unique namespace and name.
 	Policies        []*v1alpha1.NetIOPolicy
+	ClusterPolicies []*v1alpha1.NetIOClusterPolicy
 	NetworkPolicies []*networkingv1.NetworkPolicy
 	// Cluster is nil without one.
 	Cluster *Cluster
@@ -104,6 +105,7 @@ type Builder struct {
 	policies  map[string]*v1alpha1.NetIOPolicy
 	ports     map[string]builtPort
 
+	clusterPolicies map[string]*v1alpha1.NetIOClusterPolicy
 	networkPolicies map[string]*networkingv1.NetworkPolicy
 }
 
@@ -166,18 +168,20 @@ func (b *Builder) compile(s State) {
 		}
 	}
 	b.endpoints = now
-	policies, networkPolicies := byName(s.Policies), byName(s.NetworkPolicies)
-	each(b.policies, policies, b.compiler.SetPolicy, b.compiler.DeletePolicy)
-	each(b.networkPolicies, networkPolicies, b.compiler.SetNetworkPolicy, b.compiler.DeleteNetworkPolicy)
-	b.last, b.policies, b.networkPolicies = s, policies, networkPolicies
+	follow(&b.policies, s.Policies, b.compiler.SetPolicy, b.compiler.DeletePolicy)
+	follow(&b.clusterPolicies, s.ClusterPolicies, b.compiler.SetClusterPolicy, func(_, name string) { b.compiler.DeleteClusterPolicy(name) })
+	follow(&b.networkPolicies, s.NetworkPolicies, b.compiler.SetNetworkPolicy, b.compiler.DeleteNetworkPolicy)
+	b.last = s
 }
 
-func byName[T namespaced](list []T) map[string]T {
-	m := make(map[string]T, len(list))
+// follow tells of the changes from the objects that were to those of the list.
+func follow[T namespaced](was *map[string]T, list []T, set func(T), gone func(namespace, name string)) {
+	now := make(map[string]T, len(list))
 	for _, o := range list {
-		m[policy.Name(o.GetNamespace(), o.GetName())] = o
+		now[policy.Name(o.GetNamespace(), o.GetName())] = o
 	}
-	return m
+	each(*was, now, set, gone)
+	*was = now
 }
 
 // compileNamespaces tells it of the namespaces' labels.

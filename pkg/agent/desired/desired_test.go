@@ -208,7 +208,7 @@ func random(r *rand.Rand, s State) State {
 	apps := []string{"web", "client", "db"}
 	app := func() string { return apps[r.IntN(len(apps))] }
 	for range 1 + r.IntN(4) {
-		switch p := pod(2+r.IntN(12), app()); r.IntN(9) {
+		switch p := pod(2+r.IntN(12), app()); r.IntN(10) {
 		case 0, 1:
 			s = s.With(p)
 		case 2:
@@ -227,6 +227,15 @@ func random(r *rand.Rand, s State) State {
 			s.Cluster = nil
 		case 7, 8:
 			s.Cluster = cluster(r, app)
+		case 9:
+			s.ClusterPolicies = nil
+			for i := range r.IntN(3) {
+				p := &v1alpha1.NetIOClusterPolicy{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("p", i)}}
+				like := allow("", app(), app()).Spec
+				p.Spec.Tier = []v1alpha1.Tier{v1alpha1.TierAdmin, v1alpha1.TierNormal, v1alpha1.TierBaseline}[r.IntN(3)]
+				p.Spec.PodSelector, p.Spec.Ingress = &like.PodSelector, []v1alpha1.ClusterIngressRule{v1alpha1.ClusterIngressRule(like.Ingress[0])}
+				s.ClusterPolicies = append(s.ClusterPolicies, p)
+			}
 		}
 	}
 	return s

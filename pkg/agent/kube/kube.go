@@ -3,7 +3,7 @@
 // Package kube follows what the agent needs of a Kubernetes cluster.
 //
 //	            ┌ Pod, Namespace, Node   ┐
-//	apiserver ──┤ policies of both kinds ├──> Watcher ──View──> agent
+//	apiserver ──┤ policies of all kinds  ├──> Watcher ──View──> agent
 //	   watch    └ Service, EndpointSlice ┘       └──Pod────────> ADD: which labels has it?
 //
 // What it gives is a View: a value, made anew whenever something changed that
@@ -39,6 +39,7 @@ type View struct {
 	Cluster *desired.Cluster
 	// Policies by namespace and name.
 	Policies        []*v1alpha1.NetIOPolicy
+	ClusterPolicies []*v1alpha1.NetIOClusterPolicy
 	NetworkPolicies []*networkingv1.NetworkPolicy
 	// Nodes by name.
 	Nodes []*Node
@@ -80,6 +81,7 @@ type Watcher struct {
 	namespaces      map[string]map[string]string
 	nodes           map[string]*Node
 	policies        map[string]*v1alpha1.NetIOPolicy
+	clusterPolicies map[string]*v1alpha1.NetIOClusterPolicy
 	networkPolicies map[string]*networkingv1.NetworkPolicy
 	services        map[string]*corev1.Service
 	slices          map[string]*discoveryv1.EndpointSlice
@@ -110,7 +112,7 @@ func New(config *rest.Config) (*Watcher, error) {
 	return &Watcher{
 		cache: c, pods: map[string]*desired.Pod{}, namespaces: map[string]map[string]string{}, nodes: map[string]*Node{},
 		policies: map[string]*v1alpha1.NetIOPolicy{}, services: map[string]*corev1.Service{}, slices: map[string]*discoveryv1.EndpointSlice{},
-		networkPolicies: map[string]*networkingv1.NetworkPolicy{}, podsChanged: make(chan struct{}), dirty: make(chan struct{}, 1),
+		clusterPolicies: map[string]*v1alpha1.NetIOClusterPolicy{}, networkPolicies: map[string]*networkingv1.NetworkPolicy{}, podsChanged: make(chan struct{}), dirty: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -159,6 +161,7 @@ func (w *Watcher) register(ctx context.Context) ([]toolscache.ResourceEventHandl
 		{&corev1.Namespace{}, handler(w.namespace)},
 		{&corev1.Node{}, handler(w.node)},
 		{&v1alpha1.NetIOPolicy{}, handler(func(o *v1alpha1.NetIOPolicy, deleted bool) { follow(w, w.policies, o, deleted) })},
+		{&v1alpha1.NetIOClusterPolicy{}, handler(func(o *v1alpha1.NetIOClusterPolicy, deleted bool) { follow(w, w.clusterPolicies, o, deleted) })},
 		{&networkingv1.NetworkPolicy{}, handler(func(o *networkingv1.NetworkPolicy, deleted bool) { follow(w, w.networkPolicies, o, deleted) })},
 		{&corev1.Service{}, handler(func(o *corev1.Service, deleted bool) { follow(w, w.services, o, deleted) })},
 		{&discoveryv1.EndpointSlice{}, handler(func(o *discoveryv1.EndpointSlice, deleted bool) { follow(w, w.slices, o, deleted) })},

@@ -162,6 +162,8 @@ func TestWatcher(t *testing.T) {
 	b.must(b.Create(ctx, host))
 	closed := &v1alpha1.NetIOPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "closed"}}
 	b.must(b.Create(ctx, closed))
+	whole := &v1alpha1.NetIOClusterPolicy{ObjectMeta: metav1.ObjectMeta{Name: "whole"}}
+	b.must(b.Create(ctx, whole))
 	open := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "open"}}
 	b.must(b.Create(ctx, open))
 	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}}
@@ -170,17 +172,17 @@ func TestWatcher(t *testing.T) {
 	b.must(b.Create(ctx, endpoints))
 	b.must(b.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", Labels: map[string]string{"team": "blue"}}}))
 	v = b.until("policies, services and namespace", func(v *View) bool {
-		return len(v.Policies) == 1 && len(v.NetworkPolicies) == 1 && v.Cluster.Namespaces["shop"] != nil &&
+		return len(v.Policies) == 1 && len(v.ClusterPolicies) == 1 && len(v.NetworkPolicies) == 1 && v.Cluster.Namespaces["shop"] != nil &&
 			v.Cluster.Services["default/web"] != nil && v.Cluster.EndpointSlices["default/web-1"] != nil
 	})
 	if v.Policies[0].Name != "closed" || v.Cluster.Namespaces["shop"]["team"] != "blue" || v.Cluster.Pods["default/host"] != nil {
 		t.Errorf("policies %v, namespaces %v, pods %v", v.Policies, v.Cluster.Namespaces, v.Cluster.Pods)
 	}
-	for _, o := range []client.Object{closed, open, service, endpoints, n} {
+	for _, o := range []client.Object{closed, whole, open, service, endpoints, n} {
 		b.must(b.Delete(ctx, o))
 	}
 	b.until("all are gone", func(v *View) bool {
-		return len(v.Policies) == 0 && len(v.NetworkPolicies) == 0 && v.Node("one") == nil &&
+		return len(v.Policies) == 0 && len(v.ClusterPolicies) == 0 && len(v.NetworkPolicies) == 0 && v.Node("one") == nil &&
 			v.Cluster.Services["default/web"] == nil && v.Cluster.EndpointSlices["default/web-1"] == nil
 	})
 }

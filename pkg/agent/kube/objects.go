@@ -116,14 +116,15 @@ func (w *Watcher) view() *View {
 		Pods: maps.Clone(w.pods), Namespaces: maps.Clone(w.namespaces),
 		Services: maps.Clone(w.services), EndpointSlices: maps.Clone(w.slices),
 	}}
-	for _, name := range slices.Sorted(maps.Keys(w.policies)) {
-		v.Policies = append(v.Policies, w.policies[name])
-	}
-	for _, name := range slices.Sorted(maps.Keys(w.networkPolicies)) {
-		v.NetworkPolicies = append(v.NetworkPolicies, w.networkPolicies[name])
-	}
-	for _, name := range slices.Sorted(maps.Keys(w.nodes)) {
-		v.Nodes = append(v.Nodes, w.nodes[name])
-	}
+	v.Policies, v.ClusterPolicies, v.NetworkPolicies = byName(w.policies), byName(w.clusterPolicies), byName(w.networkPolicies)
+	v.Nodes = byName(w.nodes)
 	return v
+}
+
+func byName[T any](objects map[string]T) []T {
+	var all []T
+	for _, name := range slices.Sorted(maps.Keys(objects)) {
+		all = append(all, objects[name])
+	}
+	return all
 }

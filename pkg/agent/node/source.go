@@ -62,6 +62,7 @@ type Report struct {
 type Facts struct {
 	// Policies, with unique namespace and name.
 	Policies        []*v1alpha1.NetIOPolicy
+	ClusterPolicies []*v1alpha1.NetIOClusterPolicy
 	NetworkPolicies []*networkingv1.NetworkPolicy
 	// Cluster is nil without one.
 	Cluster *desired.Cluster
@@ -110,19 +111,19 @@ func (a *agent) follow(ctx context.Context, workers *sync.WaitGroup) (<-chan Fac
 		was := a.facts
 		a.facts = f
 		a.mu.Unlock()
-		a.policies.Store(int64(len(f.Policies) + len(f.NetworkPolicies)))
-		a.policyLog.Want(asksForLog(f.Policies))
+		a.policies.Store(int64(len(f.Policies) + len(f.ClusterPolicies) + len(f.NetworkPolicies)))
+		a.policyLog.Want(f.askForLog())
 		if !told {
 			told = true
 			first <- f
 			return
 		}
-		if !slices.Equal(was.Policies, f.Policies) || !slices.Equal(was.NetworkPolicies, f.NetworkPolicies) {
+		if !slices.Equal(was.Policies, f.Policies) || !slices.Equal(was.ClusterPolicies, f.ClusterPolicies) || !slices.Equal(was.NetworkPolicies, f.NetworkPolicies) {
 			slog.Info("policies changed", "policies", a.policies.Load())
 		}
 		a.wantHost()
 		err := a.keeper.Change(func(s desired.State) desired.State {
-			s.Policies, s.NetworkPolicies, s.Cluster = f.Policies, f.NetworkPolicies, f.Cluster
+			s.Policies, s.ClusterPolicies, s.NetworkPolicies, s.Cluster = f.Policies, f.ClusterPolicies, f.NetworkPolicies, f.Cluster
 			s.Node = a.node()
 			return s
 		})
@@ -140,10 +141,13 @@ func (a *agent) follow(ctx context.Context, workers *sync.WaitGroup) (<-chan Fac
 	return first, ended
 }
 
-// asksForLog tells whether any rule does.
-func asksForLog(policies []*v1alpha1.NetIOPolicy) bool {
-	return slices.ContainsFunc(policies, func(p *v1alpha1.NetIOPolicy) bool {
+// askForLog tells whether any rule does.
+func (f *Facts) askForLog() bool {
+	return slices.ContainsFunc(f.Policies, func(p *v1alpha1.NetIOPolicy) bool {
 		return slices.ContainsFunc(p.Spec.Ingress, func(r v1alpha1.IngressRule) bool { return r.Log }) ||
 			slices.ContainsFunc(p.Spec.Egress, func(r v1alpha1.EgressRule) bool { return r.Log })
+	}) || slices.ContainsFunc(f.ClusterPolicies, func(p *v1alpha1.NetIOClusterPolicy) bool {
+		return slices.ContainsFunc(p.Spec.Ingress, func(r v1alpha1.ClusterIngressRule) bool { return r.Log }) ||
+			slices.ContainsFunc(p.Spec.Egress, func(r v1alpha1.ClusterEgressRule) bool { return r.Log })
 	})
 }

@@ -65,7 +65,7 @@ func (s Source) Follow(ctx context.Context, c *config.Config, notify func(node.F
 	}
 	err := manifest.Watch(ctx, s.ManifestDir, func(set manifest.Set, wrong []manifest.Problem) {
 		problems.Replace("manifests", manifestProblems(wrong)...)
-		notify(node.Facts{Policies: set.Policies})
+		notify(node.Facts{Policies: set.Policies, ClusterPolicies: set.ClusterPolicies})
 	}, manifest.KeepIn(filepath.Join(c.StateDir, KeptFile)))
 	if ctx.Err() == nil {
 		problems.Report("manifests", fmt.Errorf("changes are not followed any more: %w; restart the agent", err))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package manifest reads NetIOPolicy objects from a directory of YAML files, for
-// a host without an API server. What an API server would refuse is refused here
+// Package manifest reads NetIOPolicy and NetIOClusterPolicy objects from a directory
+// of YAML files, for a host without an API server. What an API server would refuse is refused here
 // by the same schema, the CRD's, in the same words and with the place in the
 // file.
 //
@@ -11,8 +11,8 @@
 //
 // Files are those whose names end in .yaml or .yml and do not begin with a dot,
 // in the directory itself, by name. A file has any number of documents, each of
-// them a NetIOPolicy, a NetIOPolicyList, or a List of NetIOPolicy objects. An
-// object without a namespace is in namespace default.
+// them an object of these kinds, a list of one kind (NetIOPolicyList), or a List of
+// any. A NetIOPolicy without a namespace is in namespace default.
 //
 // # What is in force
 //
@@ -21,7 +21,7 @@
 // reported as a Problem that says so. A file that never was good has no object
 // in force.
 //
-// Two objects of the same namespace and name are a mistake. Within a file it is
+// Two objects of the same kind, namespace and name are a mistake. Within a file it is
 // the file's. Of two files, the one whose version in force has the object keeps
 // it, and if neither has, the first by name; the mistake is the other file's.
 //

@@ -25,17 +25,13 @@ const maxFileSize = 4 << 20
 
 // object is a policy and where it is.
 type object struct {
-	name   types.NamespacedName
-	file   string // path
-	line   int
-	policy *v1alpha1.NetIOPolicy
+	id   ID
+	file string // path
+	line int
+	// The one of its kind.
+	policy        *v1alpha1.NetIOPolicy
+	clusterPolicy *v1alpha1.NetIOClusterPolicy
 }
-
-const (
-	kindPolicy     = "NetIOPolicy"
-	kindPolicyList = "NetIOPolicyList"
-	kindList       = "List"
-)
 
 // parse reads the objects of a file. They count only if there are no problems.
 func parse(file string, data []byte) ([]object, []Problem) {
@@ -66,15 +62,15 @@ func parse(file string, data []byte) ([]object, []Problem) {
 		}
 		objects = append(objects, r.document(root, nil)...)
 	}
-	first := map[types.NamespacedName]int{}
+	first := map[ID]int{}
 	for _, o := range objects {
-		if line, twice := first[o.name]; twice {
-			r.object = o.String()
+		if line, twice := first[o.id]; twice {
+			r.object = o.id.String()
 			r.problem(&yaml.Node{Line: o.line}, field.NewPath("metadata", "name"),
 				"is in this file twice, here and in line %d: rename or remove one", line)
 			continue
 		}
-		first[o.name] = o.line
+		first[o.id] = o.line
 	}
 	if len(r.problems) > 0 {
 		return nil, r.problems
@@ -125,18 +121,20 @@ func (r *reader) document(n *yaml.Node, path *field.Path) []object {
 		return nil
 	}
 	version, versionOK := r.header(n, path, "apiVersion")
-	kind, kindOK := r.header(n, path, "kind")
-	if !versionOK || !kindOK {
+	name, nameOK := r.header(n, path, "kind")
+	if !versionOK || !nameOK {
 		return nil
 	}
-	switch group := v1alpha1.GroupVersion.String(); {
-	case version == group && kind == kindPolicy:
-		return r.policy(n, path)
-	case path == nil && (version == group && kind == kindPolicyList || version == "v1" && kind == kindList):
+	group := v1alpha1.GroupVersion.String()
+	element, isList := strings.CutSuffix(name, kindList)
+	switch {
+	case version == group && kindNamed(name) != nil:
+		return r.policy(n, kindNamed(name), path)
+	case path == nil && isList && (version == group && kindNamed(element) != nil || version == "v1" && element == ""):
 		return r.list(n)
 	default:
 		r.problem(child(n, "kind"), path, "is %s of %s: only %s of %s is read here (also in a List); move other objects to another directory",
-			quote(kind), quote(version), kindPolicy, group)
+			quote(name), quote(version), kindNames, group)
 		return nil
 	}
 }
@@ -148,11 +146,11 @@ func (r *reader) header(n *yaml.Node, path *field.Path, name string) (string, bo
 			if value.Kind == yaml.ScalarNode && value.ShortTag() == "!!str" {
 				return value.Value, true
 			}
-			r.problem(value, path.Child(name), "is %s: expected text, as in apiVersion: %s, kind: %s", describe(value), v1alpha1.GroupVersion, kindPolicy)
+			r.problem(value, path.Child(name), "is %s: expected text, as in apiVersion: %s, kind: %s", describe(value), v1alpha1.GroupVersion, kinds[0].name)
 			return "", false
 		}
 	}
-	r.problem(n, path.Child(name), "is missing: expected apiVersion: %s and kind: %s", v1alpha1.GroupVersion, kindPolicy)
+	r.problem(n, path.Child(name), "is missing: expected apiVersion: %s and kind: %s", v1alpha1.GroupVersion, kindNames)
 	return "", false
 }
 
@@ -179,7 +177,7 @@ func (r *reader) list(n *yaml.Node) []object {
 	return objects
 }
 
-func (r *reader) policy(n *yaml.Node, path *field.Path) []object {
+func (r *reader) policy(n *yaml.Node, k *kind, path *field.Path) []object {
 	before := len(r.problems)
 	keys, values := r.entries(n, path)
 	fields := map[string]*yaml.Node{}
@@ -187,14 +185,14 @@ func (r *reader) policy(n *yaml.Node, path *field.Path) []object {
 		fields[key.Value] = values[i]
 	}
 	o := object{file: r.file, line: n.Line}
-	whole := map[string]any{"apiVersion": v1alpha1.GroupVersion.String(), "kind": kindPolicy}
+	whole := map[string]any{"apiVersion": v1alpha1.GroupVersion.String(), "kind": k.name}
 	if metadata := fields["metadata"]; metadata == nil {
 		r.problem(n, path.Child("metadata"), "is missing: expected metadata with a name")
 	} else {
-		whole["metadata"], o.name = r.metadata(metadata, path.Child("metadata"))
+		whole["metadata"], o.id = r.metadata(metadata, k, path.Child("metadata"))
 	}
-	if o.name.Name != "" {
-		r.object = o.String()
+	if o.id.Name != "" {
+		r.object = o.id.String()
 	}
 	for _, key := range keys {
 		if known := []string{"apiVersion", "kind", "metadata", "spec"}; !slices.Contains(known, key.Value) {
@@ -202,17 +200,16 @@ func (r *reader) policy(n *yaml.Node, path *field.Path) []object {
 		}
 	}
 	if spec := fields["spec"]; spec == nil {
-		r.problem(n, path.Child("spec"), "is missing: expected spec with a podSelector")
+		r.problem(n, path.Child("spec"), "is missing: expected %s", k.spec)
 	} else {
-		whole["spec"] = r.value(spec, policySchema().properties["spec"], path.Child("spec"))
+		whole["spec"] = r.value(spec, k.schema().properties["spec"], path.Child("spec"))
 	}
 	if len(r.problems) > before {
 		return nil
 	}
-	o.policy = &v1alpha1.NetIOPolicy{}
 	data, err := json.Marshal(whole)
 	if err == nil {
-		err = json.Unmarshal(data, o.policy)
+		err = k.decode(&o, data)
 	}
 	if err != nil {
 		// The schema has let everything through that this could stumble on.
@@ -237,9 +234,9 @@ var fromServer = map[string]bool{
 	"generation": true, "managedFields": true, "ownerReferences": true, "resourceVersion": true, "selfLink": true, "uid": true,
 }
 
-func (r *reader) metadata(n *yaml.Node, path *field.Path) (map[string]any, types.NamespacedName) {
+func (r *reader) metadata(n *yaml.Node, k *kind, path *field.Path) (map[string]any, ID) {
 	if n = r.follow(n, path); n == nil {
-		return nil, types.NamespacedName{}
+		return nil, ID{}
 	}
 	known := *n
 	if n.Kind == yaml.MappingNode {
@@ -255,9 +252,9 @@ func (r *reader) metadata(n *yaml.Node, path *field.Path) (map[string]any, types
 	name, _ := out["name"].(string)
 	namespace, given := out["namespace"].(string)
 	if len(r.problems) > before {
-		return nil, types.NamespacedName{}
+		return nil, ID{}
 	}
-	if !given {
+	if !given && k.namespaced {
 		namespace = "default"
 		out["namespace"] = namespace
 	}
@@ -268,18 +265,19 @@ func (r *reader) metadata(n *yaml.Node, path *field.Path) (map[string]any, types
 		return n
 	}
 	if name == "" {
-		r.problem(at("name"), path.Child("name"), "is missing: expected a name, unique in the namespace")
+		r.problem(at("name"), path.Child("name"), "is missing: expected a name of its own for each %s%s", k.name, map[bool]string{true: " of the namespace"}[k.namespaced])
 	} else if errs := validation.IsDNS1123Subdomain(name); len(errs) > 0 {
 		r.problem(at("name"), path.Child("name"), "is %s: expected lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, at most 253", quote(name))
 	}
-	if errs := validation.IsDNS1123Label(namespace); len(errs) > 0 {
+	if !k.namespaced {
+		if given {
+			r.problem(at("namespace"), path.Child("namespace"), "must be left out: a %s belongs to no namespace; to select pods of some use spec.namespaceSelector", k.name)
+		}
+	} else if errs := validation.IsDNS1123Label(namespace); len(errs) > 0 {
 		r.problem(at("namespace"), path.Child("namespace"), "is %s: expected lower-case letters, digits and '-', beginning and ending with a letter or digit, at most 63", quote(namespace))
 	}
 	if len(r.problems) > before {
-		return nil, types.NamespacedName{}
+		return nil, ID{}
 	}
-	return out, types.NamespacedName{Namespace: namespace, Name: name}
+	return out, ID{k.name, types.NamespacedName{Namespace: namespace, Name: name}}
 }
-
-// String names the object as problems do.
-func (o *object) String() string { return kindPolicy + " " + o.name.String() }

@@ -34,7 +34,7 @@ func TestMistakes(t *testing.T) {
 			`1:1: kind: |is missing`,
 		}},
 		{"other kind", "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\n", []string{
-			`2:1: |is "NetworkPolicy" of "networking.k8s.io/v1": only NetIOPolicy of netio.dev/v1alpha1 is read here`,
+			`2:1: |is "NetworkPolicy" of "networking.k8s.io/v1": only NetIOPolicy or NetIOClusterPolicy of netio.dev/v1alpha1 is read here`,
 		}},
 		{"other version", "apiVersion: netio.dev/v9\nkind: NetIOPolicy\n", []string{`2:1: |is "NetIOPolicy" of "netio.dev/v9"`}},
 		{"kind is a number", "apiVersion: netio.dev/v1alpha1\nkind: 3\n", []string{`2:7: kind: |is the number 3: expected text`}},
@@ -195,7 +195,7 @@ func TestMistakes(t *testing.T) {
 			`7:9: NetIOPolicy default/a: items[0].spec.podSelector: |is missing`,
 			`8:3: items[1].apiVersion: |is missing`,
 			`8:3: items[1].kind: |is missing`,
-			`10:3: items[2]: |is "List" of "v1": only NetIOPolicy`,
+			`10:3: items[2]: |is "List" of "v1": only NetIOPolicy or`,
 			`11:1: extra: |is not a field`,
 		}},
 		{"items is no list", "apiVersion: v1\nkind: List\nitems:\n", []string{`3:7: items: |is nothing: expected a list of objects`}},
@@ -240,6 +240,37 @@ func TestAliasesAreBounded(t *testing.T) {
 	}
 }
 
+// TestClusterPolicy: the kind that belongs to no namespace.
+func TestClusterPolicy(t *testing.T) {
+	const head = "apiVersion: netio.dev/v1alpha1\nkind: NetIOClusterPolicy\n"
+	objects, problems := parse("f", []byte(head+"metadata: {name: a}\nspec: {}\n---\napiVersion: netio.dev/v1alpha1\nkind: NetIOClusterPolicyList\nitems:\n"+
+		"- {apiVersion: netio.dev/v1alpha1, kind: NetIOClusterPolicy, metadata: {name: b}, spec: {tier: Admin, ingress: [{action: Pass}]}}\n"+
+		"---\n"+strings.Replace(head, "Cluster", "", 1)+"metadata: {name: a}\nspec: {podSelector: {}}\n"))
+	if len(problems) > 0 || len(objects) != 3 {
+		t.Fatalf("%d objects, problems %v", len(objects), problems)
+	}
+	if o := objects[0]; o.id.String() != "NetIOClusterPolicy a" || o.clusterPolicy.Spec.Tier != "Normal" || *o.clusterPolicy.Spec.Priority != 500 {
+		t.Errorf("%s: %+v", o.id, o.clusterPolicy)
+	}
+	for text, want := range map[string]string{
+		"metadata: {name: a, namespace: shop}\nspec: {}":                                "f:3:21: metadata.namespace: must be left out: a NetIOClusterPolicy belongs to no namespace",
+		"metadata: {name: a}":                                                           "f:1:1: NetIOClusterPolicy a: spec: is missing: expected spec with a tier and rules",
+		"metadata: {name: a}\nspec: {tier: Baseline, policyTypes: [Ingress]}":           "f:4:24: NetIOClusterPolicy a: spec.policyTypes: must be left out in the tiers Admin and Baseline",
+		"metadata: {name: a}\nspec: {tier: Root}":                                       `f:4:14: NetIOClusterPolicy a: spec.tier: is "Root": expected one of Admin, Normal, Baseline`,
+		"metadata: {name: a}\nspec: {ingress: [{action: Skip}]}":                        `f:4:27: NetIOClusterPolicy a: spec.ingress[0].action: is "Skip": expected one of Allow, Deny, Pass`,
+		"metadata: {name: a}\nspec: {}\n---\n" + head + "metadata: {name: a}\nspec: {}": "f:6: NetIOClusterPolicy a: metadata.name: is in this file twice",
+	} {
+		_, problems := parse("f", []byte(head+text+"\n"))
+		if len(problems) != 1 || !strings.HasPrefix(problems[0].Error(), want) {
+			t.Errorf("%s:\ngot  %v\nwant %s", text, problems, want)
+		}
+	}
+	if _, problems := parse("f", []byte(strings.Replace(head, "Cluster", "", 1)+"metadata: {name: a}\nspec: {podSelector: {}, ingress: [{action: Pass}]}\n")); len(problems) != 1 ||
+		!strings.Contains(problems[0].Message, "expected one of Allow, Deny") {
+		t.Errorf("Pass in a NetIOPolicy: %v", problems)
+	}
+}
+
 func TestGoodFile(t *testing.T) {
 	file := `# A comment.
 ---
@@ -276,7 +307,7 @@ items:
 	var got []string
 	state := policy.State{Endpoints: []policy.Endpoint{{ID: "a", Namespace: "default", Labels: map[string]string{"app": "web", "on": "off"}}, {ID: "b", Namespace: "shop"}}}
 	for _, o := range objects {
-		got = append(got, fmt.Sprintf("%s line %d priority %d", o.name, o.line, *o.policy.Spec.Priority))
+		got = append(got, fmt.Sprintf("%s line %d priority %d", o.id.NamespacedName, o.line, *o.policy.Spec.Priority))
 		state.Policies = append(state.Policies, o.policy)
 	}
 	want := []string{"default/web line 3 priority 500", "shop/a line 18 priority 0", "shop/b line 23 priority 500"}

@@ -41,10 +41,16 @@ func FuzzParse(f *testing.F) {
 		}
 		state := policy.State{}
 		for _, o := range objects {
-			state.Policies = append(state.Policies, o.policy)
-			state.Endpoints = append(state.Endpoints, policy.Endpoint{ID: o.policy.Namespace, Namespace: o.policy.Namespace})
+			var one any = o.policy
+			if o.policy == nil {
+				one = o.clusterPolicy
+				state.ClusterPolicies = append(state.ClusterPolicies, o.clusterPolicy)
+			} else {
+				state.Policies = append(state.Policies, o.policy)
+			}
+			state.Endpoints = append(state.Endpoints, policy.Endpoint{ID: "e/" + o.id.Namespace, Namespace: o.id.Namespace})
 
-			written, err := yaml.Marshal(o.policy)
+			written, err := yaml.Marshal(one)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -52,7 +58,7 @@ func FuzzParse(f *testing.F) {
 			if len(problems) > 0 {
 				t.Fatalf("written again: %v\n%s", problems, written)
 			}
-			if diff := cmp.Diff(o.policy, again[0].policy); diff != "" {
+			if diff := cmp.Diff([]any{o.policy, o.clusterPolicy}, []any{again[0].policy, again[0].clusterPolicy}); diff != "" {
 				t.Errorf("written and read again (-first +again):\n%s", diff)
 			}
 		}

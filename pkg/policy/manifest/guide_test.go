@@ -36,10 +36,10 @@ func TestGuide(t *testing.T) {
 			continue
 		}
 		good++
-		if len(problems) > 0 || len(set.Policies) == 0 {
+		if len(problems) > 0 || len(set.Policies)+len(set.ClusterPolicies) == 0 {
 			t.Errorf("%d policies, problems %v in\n%s", len(set.Policies), problems, example)
 		}
-		if r := policy.Compile(policy.State{Policies: set.Policies}); len(r.Problems) > 0 {
+		if r := policy.Compile(policy.State{Policies: set.Policies, ClusterPolicies: set.ClusterPolicies}); len(r.Problems) > 0 {
 			t.Errorf("problems %v in\n%s", r.Problems, example)
 		}
 	}

@@ -15,16 +15,16 @@ import (
 	"strings"
 	"syscall"
 
-	"k8s.io/apimachinery/pkg/types"
 	"netio.dev/netio/api/v1alpha1"
 )
 
 // Set is the policies that are in force. It is shared and must not be changed.
 type Set struct {
 	// Policies, sorted by namespace and name, with defaults filled in.
-	Policies []*v1alpha1.NetIOPolicy
+	Policies        []*v1alpha1.NetIOPolicy
+	ClusterPolicies []*v1alpha1.NetIOClusterPolicy
 	// Sources tells where each of them was read.
-	Sources map[types.NamespacedName]Source
+	Sources map[ID]Source
 }
 
 // Source is a place in a file.
@@ -201,20 +201,20 @@ func (l *loader) read(name string) (*version, error) {
 // file falls at most twice, and this ends.
 func (l *loader) settle(states []*state) {
 	for {
-		owner := make(map[types.NamespacedName]*state)
+		owner := make(map[ID]*state)
 		clean := true
 		for _, s := range states {
 			for _, o := range s.objects() {
-				other := owner[o.name]
+				other := owner[o.id]
 				if other == nil {
-					owner[o.name] = s
+					owner[o.id] = s
 					continue
 				}
 				keeps, loses := other, s
-				if l.has(s.name, o.name) && !l.has(other.name, o.name) {
+				if l.has(s.name, o.id) && !l.has(other.name, o.id) {
 					keeps, loses = s, other
 				}
-				loses.problems = append(loses.problems, l.conflict(loses, keeps, o.name))
+				loses.problems = append(loses.problems, l.conflict(loses, keeps, o.id))
 				if loses.now {
 					loses.fallBack(l.inForce[loses.name])
 				} else {
@@ -241,33 +241,39 @@ func (s *state) objects() []object {
 }
 
 // has reports whether the file's version in force has the object.
-func (l *loader) has(file string, name types.NamespacedName) bool {
+func (l *loader) has(file string, id ID) bool {
 	v := l.inForce[file]
-	return v != nil && slices.ContainsFunc(v.objects, func(o object) bool { return o.name == name })
+	return v != nil && slices.ContainsFunc(v.objects, func(o object) bool { return o.id == id })
 }
 
-func (l *loader) conflict(loses, keeps *state, name types.NamespacedName) Problem {
+func (l *loader) conflict(loses, keeps *state, id ID) Problem {
 	line := func(s *state) int {
-		i := slices.IndexFunc(s.version.objects, func(o object) bool { return o.name == name })
+		i := slices.IndexFunc(s.version.objects, func(o object) bool { return o.id == id })
 		return s.version.objects[i].line
 	}
 	return Problem{
 		File: filepath.Join(l.dir, loses.name), Line: line(loses),
-		Object: kindPolicy + " " + name.String(), Field: "metadata.name",
+		Object: id.String(), Field: "metadata.name",
 		Message: fmt.Sprintf("is also in %s, line %d: rename or remove one", filepath.Join(l.dir, keeps.name), line(keeps)),
 	}
 }
 
 func newSet(versions map[string]*version) Set {
-	set := Set{Sources: make(map[types.NamespacedName]Source)}
+	set := Set{Sources: make(map[ID]Source)}
 	for _, v := range versions {
 		for _, o := range v.objects {
-			set.Policies = append(set.Policies, o.policy)
-			set.Sources[o.name] = Source{File: o.file, Line: o.line}
+			if o.policy != nil {
+				set.Policies = append(set.Policies, o.policy)
+			}
+			if o.clusterPolicy != nil {
+				set.ClusterPolicies = append(set.ClusterPolicies, o.clusterPolicy)
+			}
+			set.Sources[o.id] = Source{File: o.file, Line: o.line}
 		}
 	}
 	slices.SortFunc(set.Policies, func(a, b *v1alpha1.NetIOPolicy) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
+	slices.SortFunc(set.ClusterPolicies, func(a, b *v1alpha1.NetIOClusterPolicy) int { return cmp.Compare(a.Name, b.Name) })
 	return set
 }

@@ -105,7 +105,7 @@ func TestLoad(t *testing.T) {
 		"link.yaml: no such file",
 		"big.yaml: is larger than 4 MiB",
 	)
-	if got, want := set.Sources[types.NamespacedName{Namespace: "default", Name: "cache"}], (Source{dir + "/a.yml", 7}); got != want {
+	if got, want := set.Sources[ID{"NetIOPolicy", types.NamespacedName{Namespace: "default", Name: "cache"}}], (Source{dir + "/a.yml", 7}); got != want {
 		t.Errorf("source %v, want %v", got, want)
 	}
 

@@ -11,7 +11,6 @@ import (
 	"sync"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"netio.dev/netio/config/crd"
 	"sigs.k8s.io/yaml"
 )
 
@@ -42,19 +41,21 @@ type rule struct {
 	holds   func(value any) bool
 }
 
-// policySchema is the schema of NetIOPolicy. It is built from what is generated
-// at build time, and a test builds it too.
-var policySchema = sync.OnceValue(func() *schema {
-	var definition apiextensionsv1.CustomResourceDefinition
-	if err := yaml.Unmarshal(crd.NetIOPolicy, &definition); err != nil {
-		panic(fmt.Sprintf("manifest: NetIOPolicy's definition: %v", err))
-	}
-	s, err := newSchema(definition.Spec.Versions[0].Schema.OpenAPIV3Schema)
-	if err != nil {
-		panic(fmt.Sprintf("manifest: NetIOPolicy's schema: %v", err))
-	}
-	return s
-})
+// schemaOf gives the schema of a definition, made when it is first needed. It is
+// built from what is generated at build time, and a test builds it too.
+func schemaOf(crd []byte) func() *schema {
+	return sync.OnceValue(func() *schema {
+		var definition apiextensionsv1.CustomResourceDefinition
+		if err := yaml.Unmarshal(crd, &definition); err != nil {
+			panic(fmt.Sprintf("manifest: definition: %v", err))
+		}
+		s, err := newSchema(definition.Spec.Versions[0].Schema.OpenAPIV3Schema)
+		if err != nil {
+			panic(fmt.Sprintf("manifest: schema of %s: %v", definition.Spec.Names.Kind, err))
+		}
+		return s
+	})
+}
 
 // newSchema translates a schema. It refuses what it does not know: a bound that
 // is not enforced here would let files in that an API server refuses.

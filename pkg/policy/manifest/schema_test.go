@@ -14,11 +14,6 @@ import (
 // TestEveryTwinIsUsed: a rule that left the schema must take its twin along. (A
 // rule without a twin keeps the schema from being built.)
 func TestEveryTwinIsUsed(t *testing.T) {
-	policySchema()
-	var definition apiextensionsv1.CustomResourceDefinition
-	if err := yaml.Unmarshal(crd.NetIOPolicy, &definition); err != nil {
-		t.Fatal(err)
-	}
 	used := map[string]bool{}
 	var visit func(s *apiextensionsv1.JSONSchemaProps)
 	visit = func(s *apiextensionsv1.JSONSchemaProps) {
@@ -35,7 +30,16 @@ func TestEveryTwinIsUsed(t *testing.T) {
 			visit(s.AdditionalProperties.Schema)
 		}
 	}
-	visit(definition.Spec.Versions[0].Schema.OpenAPIV3Schema)
+	for _, k := range kinds {
+		k.schema()
+	}
+	for _, data := range [][]byte{crd.NetIOPolicy, crd.NetIOClusterPolicy} {
+		var definition apiextensionsv1.CustomResourceDefinition
+		if err := yaml.Unmarshal(data, &definition); err != nil {
+			t.Fatal(err)
+		}
+		visit(definition.Spec.Versions[0].Schema.OpenAPIV3Schema)
+	}
 	for rule := range twins {
 		if !used[rule] {
 			t.Errorf("the schema has no rule %q", rule)

@@ -18,6 +18,9 @@ var twins = map[string]func(any) bool{
 	"!has(self.egress) || !has(self.policyTypes) || 'Egress' in self.policyTypes": func(v any) bool {
 		return !has(v, "egress") || !has(v, "policyTypes") || contains(v, "policyTypes", "Egress")
 	},
+	"!has(self.policyTypes) || !has(self.tier) || self.tier == 'Normal'": func(v any) bool {
+		return !has(v, "policyTypes") || !has(v, "tier") || get(v, "tier") == "Normal"
+	},
 	"self.all(r, !has(r.name) || self.exists_one(o, has(o.name) && o.name == r.name))": func(v any) bool {
 		seen := map[any]bool{}
 		for _, r := range v.([]any) {

@@ -32,22 +32,23 @@ import (
 // apiServer does with an object what an API server does that has the CRD and
 // gets it with strict field validation, by that server's own code.
 type apiServer struct {
+	kind      string
 	schema    *structural.Structural
 	validator validation.SchemaValidator
 	rules     *cel.Validator
 }
 
-func newAPIServer(t testing.TB) *apiServer {
+func newAPIServer(t testing.TB, crd []byte) *apiServer {
 	t.Helper()
 	var definition apiextensionsv1.CustomResourceDefinition
-	if err := yaml.Unmarshal(crd.NetIOPolicy, &definition); err != nil {
+	if err := yaml.Unmarshal(crd, &definition); err != nil {
 		t.Fatal(err)
 	}
 	var internal apiextensions.JSONSchemaProps
 	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(definition.Spec.Versions[0].Schema.OpenAPIV3Schema, &internal, nil); err != nil {
 		t.Fatal(err)
 	}
-	s := &apiServer{}
+	s := &apiServer{kind: definition.Spec.Names.Kind}
 	var err error
 	if s.schema, err = structural.NewStructural(&internal); err != nil {
 		t.Fatal(err)
@@ -90,8 +91,9 @@ func (s *apiServer) admit(t testing.TB, object map[string]any) (form, rules []st
 // mistaken makes specs with mistakes in every field: at a rate, or a single one.
 type mistaken struct {
 	*rand.Rand
-	rate   float64 // of mistakes, for each choice; 0: a single one
-	choice *int    // counted down: the single mistake is made at 0
+	cluster bool    // of a NetIOClusterPolicy
+	rate    float64 // of mistakes, for each choice; 0: a single one
+	choice  *int    // counted down: the single mistake is made at 0
 }
 
 func (m mistaken) wrong() bool {
@@ -235,9 +237,14 @@ func (m mistaken) rule(peers string) any {
 		"name": func() any {
 			return choose(m, []string{"a", "b", "a-1"}, "", "A", "-a", "a-", "a_b", long[:63], long[:64], "a\n", int64(1))
 		},
-		"action": func() any { return choose(m, []string{"Allow", "Deny"}, "allow", "Pass", "", int64(1)) },
-		"log":    func() any { return choose(m, []bool{true, false}, "true", int64(1)) },
-		peers:    func() any { return m.list(1, 2, m.peer) },
+		"action": func() any {
+			if m.cluster {
+				return choose(m, []string{"Allow", "Deny", "Pass"}, "pass", "Accept", "", int64(1))
+			}
+			return choose(m, []string{"Allow", "Deny"}, "allow", "Pass", "", int64(1))
+		},
+		"log": func() any { return choose(m, []bool{true, false}, "true", int64(1)) },
+		peers: func() any { return m.list(1, 2, m.peer) },
 		"ports": func() any {
 			return m.list(1, 2, func() any {
 				number := func() any {
@@ -266,7 +273,7 @@ func (m mistaken) rule(peers string) any {
 }
 
 func (m mistaken) spec() any {
-	return m.fill(map[string]func() any{
+	fields := map[string]func() any{
 		"priority": func() any {
 			return choose(m, []int64{0, 500, 1000}, int64(-1), int64(1001), "1", true, int64(math.MinInt64))
 		},
@@ -277,7 +284,13 @@ func (m mistaken) spec() any {
 		"audit":   func() any { return choose(m, []bool{true, false}, "false", int64(0)) },
 		"ingress": func() any { return m.list(0, 2, func() any { return m.rule("from") }) },
 		"egress":  func() any { return m.list(0, 2, func() any { return m.rule("to") }) },
-	}, "podSelector")
+	}
+	if !m.cluster {
+		return m.fill(fields, "podSelector")
+	}
+	fields["namespaceSelector"] = m.selector
+	fields["tier"] = func() any { return choose(m, []string{"Admin", "Normal", "Baseline"}, "admin", "", int64(1)) }
+	return m.fill(fields)
 }
 
 // refusal is why an object was refused: its form, or the rules that it breaks.
@@ -324,32 +337,37 @@ func (s *apiServer) compare(t *testing.T, object map[string]any) refusal {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var want v1alpha1.NetIOPolicySpec
-		if err := yaml.Unmarshal(spec, &want); err != nil {
+		want, got := any(&v1alpha1.NetIOClusterPolicySpec{}), any(nil)
+		if s.kind == "NetIOPolicy" {
+			want, got = &v1alpha1.NetIOPolicySpec{}, &set.Policies[0].Spec
+		} else {
+			got = &set.ClusterPolicies[0].Spec
+		}
+		if err := yaml.Unmarshal(spec, want); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, set.Policies[0].Spec); diff != "" {
+		if diff := cmp.Diff(want, got); diff != "" {
 			t.Fatalf("-want +got:\n%s\n%s", diff, data)
 		}
 	}
 	return r
 }
 
-func object(spec any) map[string]any {
+func (s *apiServer) object(spec any) map[string]any {
 	return map[string]any{
-		"apiVersion": "netio.dev/v1alpha1", "kind": "NetIOPolicy",
-		"metadata": map[string]any{"name": "a", "namespace": "b"}, "spec": spec,
+		"apiVersion": "netio.dev/v1alpha1", "kind": s.kind, "metadata": map[string]any{"name": "a"}, "spec": spec,
 	}
 }
 
 // TestRandomObjects refuses and accepts what the API server does.
 func TestRandomObjects(t *testing.T) {
-	server := newAPIServer(t)
+	servers := []*apiServer{newAPIServer(t, crd.NetIOPolicy), newAPIServer(t, crd.NetIOClusterPolicy)}
 	accepted, form, rules := 0, 0, 0
-	for seed := range uint64(600) {
+	for seed := range uint64(1000) {
 		random := rand.New(rand.NewPCG(seed, 3))
-		m := mistaken{random, []float64{0, 0, 0.03, 0.15}[seed%4], new(random.IntN(150))}
-		switch r := server.compare(t, object(m.spec())); {
+		m := mistaken{random, seed%8 >= 4, []float64{0, 0, 0.03, 0.15}[seed%4], new(random.IntN(150))}
+		server := servers[seed%8/4]
+		switch r := server.compare(t, server.object(m.spec())); {
 		case len(r.form) > 0:
 			form++
 		case len(r.rules) > 0:
@@ -369,9 +387,14 @@ func TestRandomObjects(t *testing.T) {
 
 // TestEveryRule breaks each rule of the schema at least once.
 func TestEveryRule(t *testing.T) {
-	server := newAPIServer(t)
+	for kind, crd := range map[string][]byte{"NetIOPolicy": crd.NetIOPolicy, "NetIOClusterPolicy": crd.NetIOClusterPolicy} {
+		t.Run(kind, func(t *testing.T) { breakEveryRule(t, newAPIServer(t, crd)) })
+	}
+}
+
+func breakEveryRule(t *testing.T, server *apiServer) {
 	broken := map[string]bool{}
-	for _, spec := range []string{
+	specs := []string{
 		"{podSelector: {}, policyTypes: [Egress], ingress: [{action: Allow}]}",
 		"{podSelector: {}, policyTypes: [Ingress], egress: []}",
 		"{podSelector: {}, ingress: [{name: a, action: Allow}, {name: a, action: Deny}]}",
@@ -389,13 +412,17 @@ func TestEveryRule(t *testing.T) {
 		"{podSelector: {matchLabels: {-a: b}}}",
 		"{podSelector: {matchExpressions: [{key: a, operator: In}, {key: a, operator: NotIn, values: []}, {key: a, operator: Exists, values: [b]}]}}",
 		"{podSelector: {matchExpressions: [{key: a, operator: DoesNotExist, values: ['']}, {key: a, operator: Exists, values: []}]}}",
-	} {
+	}
+	if server.kind == "NetIOClusterPolicy" {
+		specs = append(specs, "{tier: Baseline, policyTypes: [Ingress]}", "{tier: Admin, policyTypes: [Ingress], ingress: [{action: Pass}]}")
+	}
+	for _, spec := range specs {
 		var v any
 		if err := yaml.Unmarshal([]byte(spec), &v); err != nil {
 			t.Fatal(err)
 		}
 		// As the API server decodes numbers.
-		r := server.compare(t, runtime.DeepCopyJSON(integers(object(v)).(map[string]any)))
+		r := server.compare(t, runtime.DeepCopyJSON(integers(server.object(v)).(map[string]any)))
 		if len(r.rules) == 0 {
 			t.Errorf("breaks no rule: %s: %v", spec, r.form)
 		}
