@@ -21,6 +21,9 @@ func Compile(s State) Result {
 	for _, p := range s.NetworkPolicies {
 		c.SetNetworkPolicy(p)
 	}
+	for _, p := range s.ClusterNetworkPolicies {
+		c.SetClusterNetworkPolicy(p)
+	}
 	for i := range s.Endpoints {
 		c.SetEndpoint(s.Endpoints[i])
 	}

@@ -29,13 +29,14 @@ type Compiler struct {
 	namespaces map[string]*namespace
 	endpoints  map[string]*endpoint
 	policies   map[string]*policy
-	// networkPolicies by name, and the numbers that endpoints give named ports,
-	// with how many do.
-	networkPolicies map[string]*networkPolicy
-	ports           map[portKey]map[uint16]int
-	groups          map[string]*group
-	scopes          map[string]*scope
-	lastGroup       uint64
+	// kubernetes are the policies of Kubernetes' kinds by their names in the
+	// tables, and ports the numbers that endpoints give named ports, with how many
+	// do.
+	kubernetes map[string]*kubernetesPolicy
+	ports      map[portKey]map[uint16]int
+	groups     map[string]*group
+	scopes     map[string]*scope
+	lastGroup  uint64
 
 	local  []*endpoint // not remote, sorted by ID
 	strays addressSet  // of endpoints, outside of the pod networks
@@ -77,8 +78,8 @@ func NewCompiler() *Compiler {
 		endpoints:  make(map[string]*endpoint),
 		policies:   make(map[string]*policy),
 
-		networkPolicies: make(map[string]*networkPolicy),
-		ports:           make(map[portKey]map[uint16]int),
+		kubernetes: make(map[string]*kubernetesPolicy),
+		ports:      make(map[portKey]map[uint16]int),
 
 		groups: make(map[string]*group),
 		scopes: make(map[string]*scope),

@@ -34,6 +34,9 @@ func TestNothingIsLeft(t *testing.T) {
 		for i := range 9 {
 			c.SetNamespace(fmt.Sprint("n", i%4), labels(i))
 			c.SetPolicy(policy(i))
+			c.SetClusterPolicy(&v1alpha1.NetIOClusterPolicy{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("p", i)},
+				Spec: v1alpha1.NetIOClusterPolicySpec{Tier: v1alpha1.TierBaseline, PodSelector: selector(i), Ingress: []v1alpha1.ClusterIngressRule{
+					{Action: v1alpha1.ActionPass, From: []v1alpha1.Peer{{PodSelector: selector(i + 1)}}}}}})
 			c.SetEndpoint(Endpoint{ID: fmt.Sprint("e", i), Namespace: fmt.Sprint("n", i%5), Labels: labels(i),
 				Addresses: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})}, Remote: i%2 == 0})
 		}
@@ -59,6 +62,7 @@ func TestNothingIsLeft(t *testing.T) {
 		}
 		for i := range 9 {
 			c.DeleteNamespace(fmt.Sprint("n", i%4))
+			c.DeleteClusterPolicy(fmt.Sprint("p", i))
 			c.DeletePolicy(fmt.Sprint("n", i%3), fmt.Sprint("p", i))
 			c.DeleteEndpoint(fmt.Sprint("e", i))
 		}

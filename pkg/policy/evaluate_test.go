@@ -86,6 +86,10 @@ func first(rules []entry, closed bool) oracle.Verdict {
 		case rule.Name == "(isolation)":
 		case strings.HasPrefix(rule.policy, "NetworkPolicy:"):
 			out.Rule, _, _ = strings.Cut(rule.policy, "#")
+		case strings.HasPrefix(rule.policy, "ClusterNetworkPolicy:"):
+			policy, _, _ := strings.Cut(rule.policy, "#")
+			name, _, _ := strings.Cut(rule.Name, "#")
+			out.Rule = policy + "/" + name
 		default:
 			out.Rule = rule.policy[strings.LastIndex(rule.policy, "/")+1:] + "/" + rule.Name
 		}

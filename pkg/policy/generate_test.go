@@ -14,6 +14,7 @@ import (
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/policy"
 	"netio.dev/netio/pkg/policy/oracle"
+	networkapi "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 )
 
 // generator makes small states out of choices: few namespaces, labels and
@@ -222,6 +223,81 @@ func (g generator) clusterPolicy(name string) *v1alpha1.NetIOClusterPolicy {
 	return p
 }
 
+func (g generator) clusterNetworkPolicy(name string) *networkapi.ClusterNetworkPolicy {
+	p := &networkapi.ClusterNetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	p.Spec.Tier, p.Spec.Priority = pick(g, networkapi.AdminTier, networkapi.BaselineTier), pick[int32](g, 0, 100, 100, 1000)
+	namespaced := func() *networkapi.NamespacedPod {
+		return &networkapi.NamespacedPod{NamespaceSelector: kubernetes(g.selector()), PodSelector: kubernetes(g.selector())}
+	}
+	if g.one(2) {
+		p.Spec.Subject.Namespaces = new(kubernetes(g.selector()))
+	} else {
+		p.Spec.Subject.Pods = namespaced()
+	}
+	peer := func() networkapi.ClusterNetworkPolicyEgressPeer {
+		var peer networkapi.ClusterNetworkPolicyEgressPeer
+		switch g.choose(8) {
+		case 0, 1, 2:
+			peer.Namespaces = new(kubernetes(g.selector()))
+		case 3, 4:
+			peer.Pods = namespaced()
+		case 5, 6:
+			peer.Networks = list(g, 2, func() networkapi.CIDR { return networkapi.CIDR(g.prefix()) })
+			peer.Networks = append(peer.Networks, networkapi.CIDR(g.address().String()+"/30")) // bits after the length too
+		case 7: // of a newer version of the API, or one that is not supported
+			if g.one(2) {
+				peer.DomainNames = []networkapi.DomainName{"example.com"}
+			} else if g.one(3) {
+				peer.Namespaces = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Like"}}}
+			}
+		}
+		return peer
+	}
+	peers := func() []networkapi.ClusterNetworkPolicyEgressPeer { return append(list(g, 1, peer), peer()) }
+	protocols := func() []networkapi.ClusterNetworkPolicyProtocol {
+		return list(g, 2, func() networkapi.ClusterNetworkPolicyProtocol {
+			port := &networkapi.Port{Number: pick[int32](g, 1, 80, 443, 65535)}
+			if g.one(3) {
+				port = &networkapi.Port{Range: &networkapi.PortRange{Start: 80, End: 443}}
+			}
+			switch g.choose(8) {
+			case 0, 1:
+				return networkapi.ClusterNetworkPolicyProtocol{TCP: &networkapi.ClusterNetworkPolicyProtocolTCP{DestinationPort: port}}
+			case 2:
+				return networkapi.ClusterNetworkPolicyProtocol{UDP: &networkapi.ClusterNetworkPolicyProtocolUDP{DestinationPort: port}}
+			case 3:
+				return networkapi.ClusterNetworkPolicyProtocol{SCTP: &networkapi.ClusterNetworkPolicyProtocolSCTP{DestinationPort: port}}
+			case 4:
+				if g.one(3) {
+					return networkapi.ClusterNetworkPolicyProtocol{TCP: &networkapi.ClusterNetworkPolicyProtocolTCP{}}
+				}
+				if g.one(2) {
+					return networkapi.ClusterNetworkPolicyProtocol{}
+				}
+			}
+			return networkapi.ClusterNetworkPolicyProtocol{DestinationNamedPort: pick(g, "http", "dns", "none")}
+		})
+	}
+	action := func() networkapi.ClusterNetworkPolicyRuleAction {
+		return pick(g, networkapi.ClusterNetworkPolicyRuleActionAccept, networkapi.ClusterNetworkPolicyRuleActionDeny, networkapi.ClusterNetworkPolicyRuleActionPass)
+	}
+	ruleName := func() string { return pick(g, "", "", "a", "b", "ingress[0]") }
+	p.Spec.Ingress = list(g, 3, func() networkapi.ClusterNetworkPolicyIngressRule {
+		r := networkapi.ClusterNetworkPolicyIngressRule{Name: ruleName(), Action: action(), Protocols: protocols()}
+		for _, peer := range peers() {
+			if peer.Networks != nil {
+				peer.Namespaces = &metav1.LabelSelector{}
+			}
+			r.From = append(r.From, networkapi.ClusterNetworkPolicyIngressPeer{Namespaces: peer.Namespaces, Pods: peer.Pods})
+		}
+		return r
+	})
+	p.Spec.Egress = list(g, 3, func() networkapi.ClusterNetworkPolicyEgressRule {
+		return networkapi.ClusterNetworkPolicyEgressRule{Name: ruleName(), Action: action(), To: peers(), Protocols: protocols()}
+	})
+	return p
+}
+
 func (g generator) endpoint(id string) policy.Endpoint {
 	return policy.Endpoint{
 		ID: id, Namespace: pick(g, namespaceNames...), Name: id,
@@ -325,6 +401,9 @@ func (g generator) state() policy.State {
 	}
 	for i := range g.choose(4) {
 		s.ClusterPolicies = append(s.ClusterPolicies, g.clusterPolicy(fmt.Sprintf("policy%d", i)))
+	}
+	for i := range g.choose(3) {
+		s.ClusterNetworkPolicies = append(s.ClusterNetworkPolicies, g.clusterNetworkPolicy(fmt.Sprintf("policy%d", i)))
 	}
 	for i := range g.choose(4) {
 		s.NetworkPolicies = append(s.NetworkPolicies, g.networkPolicy(pick(g, namespaceNames...), fmt.Sprintf("policy%d", i)))

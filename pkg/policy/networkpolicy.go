@@ -5,7 +5,6 @@ package policy
 import (
 	"fmt"
 	"slices"
-	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -19,14 +18,6 @@ import (
 // NetIOPolicies of the default priority that only allow. Beside what it says
 // it allows the node of the pod, as its documentation asks: kubelet must be able to
 // probe.
-//
-// A port that it gives by name has the number that the pods have which traffic goes
-// to, and they need not agree. Each endpoint has a label for each of its named
-// ports, whose value is the number; so a rule by name is one rule for each number
-// that there is, about the pods that have it:
-//
-//	egress   to app=web, port http  ──>  to app=web and port/TCP/http=8080, port 8080
-//	ingress  of app=web, port http  ──>  a policy of its own, for app=web and port/TCP/http=8080
 
 // NetworkPolicyName is the name in the tables of a NetworkPolicy object:
 // NetworkPolicy:shop/web. What it has by named ports follows with a #.
@@ -34,124 +25,15 @@ func NetworkPolicyName(namespace, name string) string {
 	return "NetworkPolicy:" + Name(namespace, name)
 }
 
-// portKey is what a port is named by.
-type portKey struct {
-	protocol corev1.Protocol
-	name     string
-}
-
-// label is that of endpoints that have the port. No label of a pod has two slashes.
-func (k portKey) label() string { return "port/" + string(k.protocol) + "/" + k.name }
-
-// networkPolicy is a NetworkPolicy and what became of it.
-type networkPolicy struct {
-	object *networkingv1.NetworkPolicy
-	names  []string // of the policies that it was made into
-	ports  []portKey
-}
-
 // SetNetworkPolicy adds a NetworkPolicy or changes it. One that is not understood
 // closes what it selects; see Problem.
 func (c *Compiler) SetNetworkPolicy(in *networkingv1.NetworkPolicy) {
-	name := NetworkPolicyName(in.Namespace, in.Name)
-	p := c.networkPolicies[name]
-	if p == nil {
-		p = &networkPolicy{}
-		c.networkPolicies[name] = p
-	}
-	p.object, p.ports = in, namedPorts(in)
-	c.translateNetworkPolicy(p)
+	c.setKubernetes(NetworkPolicyName(in.Namespace, in.Name), namedPorts(in), func() []translation { return c.fromNetworkPolicy(in) })
 }
 
 // DeleteNetworkPolicy removes a NetworkPolicy, if it is there.
 func (c *Compiler) DeleteNetworkPolicy(namespace, name string) {
-	key := NetworkPolicyName(namespace, name)
-	if p := c.networkPolicies[key]; p != nil {
-		for _, n := range p.names {
-			c.delete(n)
-		}
-		delete(c.networkPolicies, key)
-	}
-}
-
-// translateNetworkPolicy makes policies of it, for the numbers that its named ports
-// have now, and removes those of numbers that are gone.
-func (c *Compiler) translateNetworkPolicy(p *networkPolicy) {
-	was := p.names
-	p.names = nil
-	for _, t := range c.fromNetworkPolicy(p.object) {
-		c.set(t)
-		p.names = append(p.names, t.message.Name)
-	}
-	for _, name := range was {
-		if !slices.Contains(p.names, name) {
-			c.delete(name)
-		}
-	}
-}
-
-// namePorts counts an endpoint's ports, or, with by -1, no longer.
-func (c *Compiler) namePorts(ports []Port, by int) {
-	for _, port := range ports {
-		key := portKey{port.Protocol, port.Name}
-		numbers := c.ports[key]
-		if numbers == nil {
-			numbers = map[uint16]int{}
-			c.ports[key] = numbers
-		}
-		before := numbers[port.Number]
-		numbers[port.Number] += by
-		if numbers[port.Number] == 0 {
-			delete(numbers, port.Number)
-		}
-		if len(numbers) == 0 {
-			delete(c.ports, key)
-		}
-		if before != 0 && before+by != 0 {
-			continue
-		}
-		for _, p := range c.networkPolicies {
-			if slices.Contains(p.ports, key) {
-				c.translateNetworkPolicy(p)
-			}
-		}
-	}
-}
-
-// numbers that a port has anywhere, sorted.
-func (c *Compiler) numbers(key portKey) []uint16 {
-	var all []uint16
-	for n := range c.ports[key] {
-		all = append(all, n)
-	}
-	slices.Sort(all)
-	return all
-}
-
-// distinct are the ports by their names; of two with one name the first counts.
-func distinct(ports []Port) []Port {
-	var all []Port
-	for _, p := range ports {
-		if !slices.ContainsFunc(all, func(q Port) bool { return p.Name == q.Name && p.Protocol == q.Protocol }) {
-			all = append(all, p)
-		}
-	}
-	return all
-}
-
-// withPorts are the labels of an endpoint, and one for each of its named ports.
-func withPorts(labels map[string]string, ports []Port) map[string]string {
-	if len(ports) == 0 {
-		return labels
-	}
-	all := make(map[string]string, len(labels)+len(ports))
-	for k, v := range labels {
-		all[k] = v
-	}
-	for _, p := range ports {
-		all[portKey{p.Protocol, p.Name}.label()] = strconv.Itoa(int(p.Number))
-	}
-	return all
+	c.deleteKubernetes(NetworkPolicyName(namespace, name))
 }
 
 func namedPorts(p *networkingv1.NetworkPolicy) []portKey {
@@ -292,19 +174,6 @@ func (c *Compiler) egressByName(index int, r networkingv1.NetworkPolicyEgressRul
 	return all
 }
 
-// having adds to a selector that the pods have a named port with the number.
-func having(s v1alpha1.LabelSelector, key portKey, number uint16) v1alpha1.LabelSelector {
-	s.MatchExpressions = append(slices.Clone(s.MatchExpressions), v1alpha1.LabelExpression{
-		Key: key.label(), Operator: v1alpha1.LabelIn, Values: []v1alpha1.LabelValue{v1alpha1.LabelValue(strconv.Itoa(int(number)))},
-	})
-	return s
-}
-
-func one(key portKey, number uint16) v1alpha1.RuleProtocols {
-	n := int32(number)
-	return v1alpha1.RuleProtocols{Ports: []v1alpha1.PortMatch{{Protocol: v1alpha1.Protocol(key.protocol), Port: &n}}}
-}
-
 // numbered are the ports that are given by number, and whether a rule matches by
 // them: one without ports does.
 func numbered(ports []networkingv1.NetworkPolicyPort) (v1alpha1.RuleProtocols, bool) {
@@ -340,24 +209,6 @@ func peers(in []networkingv1.NetworkPolicyPeer) []v1alpha1.Peer {
 			}
 		}
 		out = append(out, peer)
-	}
-	return out
-}
-
-func labelSelector(in *metav1.LabelSelector) v1alpha1.LabelSelector {
-	var out v1alpha1.LabelSelector
-	for k, v := range in.MatchLabels {
-		if out.MatchLabels == nil {
-			out.MatchLabels = make(map[string]v1alpha1.LabelValue, len(in.MatchLabels))
-		}
-		out.MatchLabels[k] = v1alpha1.LabelValue(v)
-	}
-	for _, e := range in.MatchExpressions {
-		x := v1alpha1.LabelExpression{Key: e.Key, Operator: v1alpha1.LabelOperator(e.Operator)}
-		for _, v := range e.Values {
-			x.Values = append(x.Values, v1alpha1.LabelValue(v))
-		}
-		out.MatchExpressions = append(out.MatchExpressions, x)
 	}
 	return out
 }

@@ -11,8 +11,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-
+	networkapi "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 	"sigs.k8s.io/yaml"
 
 	"netio.dev/netio/api/v1alpha1"
@@ -54,6 +55,20 @@ func (g generator) named() policy.State {
 		}
 		s.NetworkPolicies = append(s.NetworkPolicies, p)
 	}
+	for i := range g.choose(3) {
+		p := g.clusterNetworkPolicy(fmt.Sprint("policy", i))
+		p.Spec.Subject = networkapi.ClusterNetworkPolicySubject{Namespaces: &metav1.LabelSelector{}}
+		named := func() []networkapi.ClusterNetworkPolicyProtocol {
+			return []networkapi.ClusterNetworkPolicyProtocol{{DestinationNamedPort: pick(g, "http", "dns")}}
+		}
+		for i := range p.Spec.Ingress {
+			p.Spec.Ingress[i].Protocols = named()
+		}
+		for i := range p.Spec.Egress {
+			p.Spec.Egress[i].Protocols = named()
+		}
+		s.ClusterNetworkPolicies = append(s.ClusterNetworkPolicies, p)
+	}
 	return s
 }
 
@@ -78,7 +93,7 @@ func TestNamedPorts(t *testing.T) {
 			}
 			next := g.named()
 			if g.one(2) {
-				next.NetworkPolicies = s.NetworkPolicies
+				next.NetworkPolicies, next.ClusterNetworkPolicies = s.NetworkPolicies, s.ClusterNetworkPolicies
 			}
 			changeInto(c, s, next)
 			s = next

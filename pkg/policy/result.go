@@ -34,6 +34,9 @@ type EndpointPolicies struct {
 // closed: the directions that it covers, or may have meant to, are denied at its
 // priority for the pods that it selects, and for all of its namespace, or of the
 // cluster, if the selector is what was not understood. Audit mode is respected.
+//
+// Of a ClusterNetworkPolicy each rule is closed for itself, as its API asks: one that
+// is not understood and accepts does not match, another one denies everything.
 type Problem struct {
 	Policy string // as in Result.Policies
 	Err    error

@@ -317,8 +317,10 @@ func (t *ruleTranslator) peer(p *v1alpha1.Peer) (peerSet, error) {
 	if err != nil {
 		return peerSet{}, fmt.Errorf("podSelector: %w", err)
 	}
-	s := t.own(pods)
-	if p.NamespaceSelector != nil {
+	var s selection
+	if p.NamespaceSelector == nil {
+		s = t.own(pods)
+	} else {
 		namespaces, err := parseSelector(p.NamespaceSelector)
 		if err != nil {
 			return peerSet{}, fmt.Errorf("namespaceSelector: %w", err)

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	networkapi "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"netio.dev/netio/api/v1alpha1"
 )
@@ -50,7 +51,9 @@ type State struct {
 	ClusterPolicies []*v1alpha1.NetIOClusterPolicy
 	// NetworkPolicies, with unique namespace and name; of two the later counts.
 	NetworkPolicies []*networkingv1.NetworkPolicy
-	Node            Node
+	// ClusterNetworkPolicies, with unique name; of two the later counts.
+	ClusterNetworkPolicies []*networkapi.ClusterNetworkPolicy
+	Node                   Node
 }
 
 // Node is what the entities of rules mean on this node.

@@ -106,6 +106,8 @@ func isPodPeer(s policy.State, namespace string, peer networkingv1.NetworkPolicy
 	return peer.PodSelector == nil || selects(*peer.PodSelector, e.Labels)
 }
 
+var protocolNumber = map[corev1.Protocol]uint8{"TCP": 6, "UDP": 17, "SCTP": 132}
+
 // isPort tells whether the packet goes to the port, which has its number at the
 // endpoint if it is given by name.
 func isPort(port networkingv1.NetworkPolicyPort, at policy.Endpoint, p Packet) bool {
@@ -113,7 +115,7 @@ func isPort(port networkingv1.NetworkPolicyPort, at policy.Endpoint, p Packet) b
 	if port.Protocol != nil {
 		protocol = *port.Protocol
 	}
-	if map[corev1.Protocol]uint8{"TCP": 6, "UDP": 17, "SCTP": 132}[protocol] != p.Protocol {
+	if protocolNumber[protocol] != p.Protocol {
 		return false
 	}
 	switch {

@@ -79,6 +79,7 @@ func Judge(s policy.State, e policy.Endpoint, direction v1alpha1.PolicyType, p P
 type candidate struct {
 	tier     v1alpha1.Tier
 	priority int32
+	place    int // of a ClusterNetworkPolicy's rule in its order, from 1
 	action   v1alpha1.Action
 	policy   string // as in the tables
 	index    int
@@ -113,13 +114,14 @@ func decide(s policy.State, e policy.Endpoint, audited bool, direction v1alpha1.
 	return Verdict{Allowed: !closed, Logged: logged}
 }
 
-// compare puts lower priority first, then Deny before Allow before Pass. What
+// compare puts lower priority first, there NetIO's own kinds before the first rules
+// of ClusterNetworkPolicies, before their second ones; then Deny before Allow before Pass. What
 // remains equal gives the same verdict; the policy's name and the place of the rule
 // tell which one is named.
 func compare(a, b candidate) int {
 	order := []v1alpha1.Action{v1alpha1.ActionDeny, v1alpha1.ActionAllow, v1alpha1.ActionPass}
 	return cmp.Or(
-		cmp.Compare(a.priority, b.priority), cmp.Compare(slices.Index(order, a.action), slices.Index(order, b.action)),
+		cmp.Compare(a.priority, b.priority), cmp.Compare(a.place, b.place), cmp.Compare(slices.Index(order, a.action), slices.Index(order, b.action)),
 		cmp.Compare(a.policy, b.policy), cmp.Compare(a.index, b.index))
 }
 
@@ -190,6 +192,11 @@ func matchingRules(s policy.State, e policy.Endpoint, audited bool, direction v1
 			}
 		}
 		match(nil, candidate{tier: tier, policy: "NetIOClusterPolicy:" + cp.Name}, rules, cp.Spec.Priority)
+	}
+	for _, cnp := range s.ClusterNetworkPolicies {
+		if c, ok := firstOf(s, cnp, e, direction, p); ok {
+			matching = append(matching, c)
+		}
 	}
 	for _, np := range s.NetworkPolicies {
 		if !isolates(np, e, direction) {
