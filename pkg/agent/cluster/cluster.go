@@ -174,7 +174,10 @@ func samePrefixes(a, b []netip.Prefix) bool {
 
 // facts are the view of the node that has the name.
 func facts(v *kube.View, name string) node.Facts {
-	f := node.Facts{Policies: v.Policies, ClusterPolicies: v.ClusterPolicies, NetworkPolicies: v.NetworkPolicies, Cluster: v.Cluster}
+	f := node.Facts{
+		Policies: v.Policies, ClusterPolicies: v.ClusterPolicies, NetworkPolicies: v.NetworkPolicies,
+		ClusterNetworkPolicies: v.ClusterNetworkPolicies, Cluster: v.Cluster,
+	}
 	for _, n := range v.Nodes {
 		if n.Name != name {
 			f.Peers = append(f.Peers, node.Peer{Name: n.Name, Addresses: n.Addresses, PodCIDRs: n.PodCIDRs})

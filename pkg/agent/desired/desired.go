@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	networkingv1 "k8s.io/api/networking/v1"
+	networkapi "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/attachment"
@@ -47,6 +48,8 @@ type State struct {
 	Policies        []*v1alpha1.NetIOPolicy
 	ClusterPolicies []*v1alpha1.NetIOClusterPolicy
 	NetworkPolicies []*networkingv1.NetworkPolicy
+	// ClusterNetworkPolicies, with unique name.
+	ClusterNetworkPolicies []*networkapi.ClusterNetworkPolicy
 	// Cluster is nil without one.
 	Cluster *Cluster
 }
@@ -107,6 +110,8 @@ type Builder struct {
 
 	clusterPolicies map[string]*v1alpha1.NetIOClusterPolicy
 	networkPolicies map[string]*networkingv1.NetworkPolicy
+
+	clusterNetworkPolicies map[string]*networkapi.ClusterNetworkPolicy
 }
 
 // builtPort is a port's message and what it was made of.
@@ -171,6 +176,7 @@ func (b *Builder) compile(s State) {
 	follow(&b.policies, s.Policies, b.compiler.SetPolicy, b.compiler.DeletePolicy)
 	follow(&b.clusterPolicies, s.ClusterPolicies, b.compiler.SetClusterPolicy, func(_, name string) { b.compiler.DeleteClusterPolicy(name) })
 	follow(&b.networkPolicies, s.NetworkPolicies, b.compiler.SetNetworkPolicy, b.compiler.DeleteNetworkPolicy)
+	follow(&b.clusterNetworkPolicies, s.ClusterNetworkPolicies, b.compiler.SetClusterNetworkPolicy, func(_, name string) { b.compiler.DeleteClusterNetworkPolicy(name) })
 	b.last = s
 }
 

@@ -16,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	networkapi "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/attachment"
@@ -208,7 +209,7 @@ func random(r *rand.Rand, s State) State {
 	apps := []string{"web", "client", "db"}
 	app := func() string { return apps[r.IntN(len(apps))] }
 	for range 1 + r.IntN(4) {
-		switch p := pod(2+r.IntN(12), app()); r.IntN(10) {
+		switch p := pod(2+r.IntN(12), app()); r.IntN(11) {
 		case 0, 1:
 			s = s.With(p)
 		case 2:
@@ -227,6 +228,14 @@ func random(r *rand.Rand, s State) State {
 			s.Cluster = nil
 		case 7, 8:
 			s.Cluster = cluster(r, app)
+		case 10:
+			s.ClusterNetworkPolicies = nil
+			for i := range r.IntN(3) {
+				p := &networkapi.ClusterNetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("p", i)}}
+				p.Spec.Tier, p.Spec.Subject.Namespaces = networkapi.AdminTier, &metav1.LabelSelector{MatchLabels: map[string]string{"team": app()}}
+				p.Spec.Ingress = []networkapi.ClusterNetworkPolicyIngressRule{{Action: "Deny", From: []networkapi.ClusterNetworkPolicyIngressPeer{{Namespaces: &metav1.LabelSelector{}}}}}
+				s.ClusterNetworkPolicies = append(s.ClusterNetworkPolicies, p)
+			}
 		case 9:
 			s.ClusterPolicies = nil
 			for i := range r.IntN(3) {

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -28,6 +29,7 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	networkapi "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/desired"
@@ -41,6 +43,8 @@ type View struct {
 	Policies        []*v1alpha1.NetIOPolicy
 	ClusterPolicies []*v1alpha1.NetIOClusterPolicy
 	NetworkPolicies []*networkingv1.NetworkPolicy
+	// ClusterNetworkPolicies by name, none in a cluster that does not have the kind.
+	ClusterNetworkPolicies []*networkapi.ClusterNetworkPolicy
 	// Nodes by name.
 	Nodes []*Node
 }
@@ -75,16 +79,18 @@ var ErrUnknownPod = errors.New("the pod is not known from the apiserver")
 // Watcher follows the cluster. Its methods may be called concurrently.
 type Watcher struct {
 	cache cache.Cache
+	again time.Duration // until a kind that the cluster does not have is asked for again
 
-	mu              sync.Mutex
-	pods            map[string]*desired.Pod
-	namespaces      map[string]map[string]string
-	nodes           map[string]*Node
-	policies        map[string]*v1alpha1.NetIOPolicy
-	clusterPolicies map[string]*v1alpha1.NetIOClusterPolicy
-	networkPolicies map[string]*networkingv1.NetworkPolicy
-	services        map[string]*corev1.Service
-	slices          map[string]*discoveryv1.EndpointSlice
+	mu                     sync.Mutex
+	pods                   map[string]*desired.Pod
+	namespaces             map[string]map[string]string
+	nodes                  map[string]*Node
+	policies               map[string]*v1alpha1.NetIOPolicy
+	clusterPolicies        map[string]*v1alpha1.NetIOClusterPolicy
+	networkPolicies        map[string]*networkingv1.NetworkPolicy
+	clusterNetworkPolicies map[string]*networkapi.ClusterNetworkPolicy
+	services               map[string]*corev1.Service
+	slices                 map[string]*discoveryv1.EndpointSlice
 	// podsChanged is closed, and replaced, when a pod was added or replaced.
 	podsChanged chan struct{}
 	dirty       chan struct{}
@@ -93,7 +99,7 @@ type Watcher struct {
 // New makes a Watcher of the cluster that config leads to.
 func New(config *rest.Config) (*Watcher, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, networkapi.Install, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("make scheme: %w", err)
 		}
@@ -110,9 +116,10 @@ func New(config *rest.Config) (*Watcher, error) {
 		return nil, fmt.Errorf("connect to the apiserver %s: %w", config.Host, err)
 	}
 	return &Watcher{
-		cache: c, pods: map[string]*desired.Pod{}, namespaces: map[string]map[string]string{}, nodes: map[string]*Node{},
+		cache: c, again: time.Minute, pods: map[string]*desired.Pod{}, namespaces: map[string]map[string]string{}, nodes: map[string]*Node{},
 		policies: map[string]*v1alpha1.NetIOPolicy{}, services: map[string]*corev1.Service{}, slices: map[string]*discoveryv1.EndpointSlice{},
-		clusterPolicies: map[string]*v1alpha1.NetIOClusterPolicy{}, networkPolicies: map[string]*networkingv1.NetworkPolicy{}, podsChanged: make(chan struct{}), dirty: make(chan struct{}, 1),
+		clusterPolicies: map[string]*v1alpha1.NetIOClusterPolicy{}, networkPolicies: map[string]*networkingv1.NetworkPolicy{},
+		clusterNetworkPolicies: map[string]*networkapi.ClusterNetworkPolicy{}, podsChanged: make(chan struct{}), dirty: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -132,6 +139,16 @@ func (w *Watcher) Run(ctx context.Context, notify func(*View)) error {
 	registrations, err := w.register(ctx)
 	if err != nil {
 		return err
+	}
+	// A cluster need not have this kind, and may get it later.
+	r, err := w.registerClusterNetworkPolicies(ctx)
+	switch {
+	case meta.IsNoMatchError(err):
+		running.Go(func() { w.awaitClusterNetworkPolicies(ctx) })
+	case err != nil:
+		return err
+	default:
+		registrations = append(registrations, r)
 	}
 	for _, r := range registrations {
 		if !toolscache.WaitForCacheSync(ctx.Done(), r.HasSynced) {
@@ -166,24 +183,53 @@ func (w *Watcher) register(ctx context.Context) ([]toolscache.ResourceEventHandl
 		{&corev1.Service{}, handler(func(o *corev1.Service, deleted bool) { follow(w, w.services, o, deleted) })},
 		{&discoveryv1.EndpointSlice{}, handler(func(o *discoveryv1.EndpointSlice, deleted bool) { follow(w, w.slices, o, deleted) })},
 	} {
-		informer, err := w.cache.GetInformer(ctx, f.object)
+		r, err := w.watch(ctx, f.object, f.apply)
 		if meta.IsNoMatchError(err) {
 			return nil, fmt.Errorf("%w: %w; kubectl apply -f config/crd", ErrNoCRDs, err)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("watch %T: %w", f.object, err)
-		}
-		r, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-			AddFunc:    func(object any) { f.apply(object, false) },
-			UpdateFunc: func(_, object any) { f.apply(object, false) },
-			DeleteFunc: func(object any) { f.apply(object, true) },
-		})
-		if err != nil {
-			return nil, fmt.Errorf("watch %T: %w", f.object, err)
+			return nil, err
 		}
 		all = append(all, r)
 	}
 	return all, nil
+}
+
+// watch asks for the objects of a kind.
+func (w *Watcher) watch(ctx context.Context, kind client.Object, apply func(object any, deleted bool)) (toolscache.ResourceEventHandlerRegistration, error) {
+	informer, err := w.cache.GetInformer(ctx, kind)
+	if err != nil {
+		return nil, fmt.Errorf("watch %T: %w", kind, err)
+	}
+	r, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(object any) { apply(object, false) },
+		UpdateFunc: func(_, object any) { apply(object, false) },
+		DeleteFunc: func(object any) { apply(object, true) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("watch %T: %w", kind, err)
+	}
+	return r, nil
+}
+
+func (w *Watcher) registerClusterNetworkPolicies(ctx context.Context) (toolscache.ResourceEventHandlerRegistration, error) {
+	return w.watch(ctx, &networkapi.ClusterNetworkPolicy{}, handler(func(o *networkapi.ClusterNetworkPolicy, deleted bool) {
+		follow(w, w.clusterNetworkPolicies, o, deleted)
+	}))
+}
+
+// awaitClusterNetworkPolicies asks for them until the cluster has the kind.
+func (w *Watcher) awaitClusterNetworkPolicies(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(w.again):
+		}
+		if _, err := w.registerClusterNetworkPolicies(ctx); err == nil {
+			return
+		}
+	}
 }
 
 // handler gives f what an informer gives; a deletion that was missed comes with

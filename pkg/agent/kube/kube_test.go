@@ -14,8 +14,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	networkapi "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/desired"
@@ -27,6 +31,7 @@ import (
 type bed struct {
 	*testing.T
 	client.Client
+	config  *rest.Config
 	watcher *Watcher
 	views   chan *View
 }
@@ -38,7 +43,8 @@ func newBed(t *testing.T) *bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bed{T: t, Client: kubetest.Client(t, config), watcher: w, views: make(chan *View, 1)}
+	w.again = 100 * time.Millisecond
+	b := &bed{T: t, config: config, Client: kubetest.Client(t, config), watcher: w, views: make(chan *View, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
@@ -185,6 +191,37 @@ func TestWatcher(t *testing.T) {
 		return len(v.Policies) == 0 && len(v.ClusterPolicies) == 0 && len(v.NetworkPolicies) == 0 && v.Node("one") == nil &&
 			v.Cluster.Services["default/web"] == nil && v.Cluster.EndpointSlices["default/web-1"] == nil
 	})
+}
+
+// TestClusterNetworkPolicies: a cluster may get the kind while it is watched.
+func TestClusterNetworkPolicies(t *testing.T) {
+	b := newBed(t)
+	ctx := t.Context()
+	b.until("there is a view without them", func(*View) bool { return true })
+	group := networkapi.GroupVersion
+	crd := &apiextensionsv1.CustomResourceDefinition{
+		ObjectMeta: metav1.ObjectMeta{Name: "clusternetworkpolicies." + group.Group, Annotations: map[string]string{"api-approved.kubernetes.io": "unapproved, for a test"}},
+		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+			Group: group.Group, Scope: apiextensionsv1.ClusterScoped,
+			Names: apiextensionsv1.CustomResourceDefinitionNames{Plural: "clusternetworkpolicies", Kind: "ClusterNetworkPolicy"},
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
+				Name: group.Version, Served: true, Storage: true,
+				Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)}},
+			}},
+		},
+	}
+	if _, err := envtest.InstallCRDs(b.config, envtest.CRDInstallOptions{CRDs: []*apiextensionsv1.CustomResourceDefinition{crd}}); err != nil {
+		t.Fatal(err)
+	}
+	p := &networkapi.ClusterNetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "guard"}}
+	p.Spec.Tier, p.Spec.Subject.Namespaces = networkapi.AdminTier, &metav1.LabelSelector{}
+	b.must(b.Create(ctx, p))
+	v := b.until("the policy is known", func(v *View) bool { return len(v.ClusterNetworkPolicies) == 1 })
+	if got := v.ClusterNetworkPolicies[0]; got.Name != "guard" || got.Spec.Tier != networkapi.AdminTier {
+		t.Errorf("policy %+v", got)
+	}
+	b.must(b.Delete(ctx, p))
+	b.until("it is gone", func(v *View) bool { return len(v.ClusterNetworkPolicies) == 0 })
 }
 
 // TestNoCRDs: an agent in a cluster without NetIO's objects says so.

@@ -117,6 +117,7 @@ func (w *Watcher) view() *View {
 		Services: maps.Clone(w.services), EndpointSlices: maps.Clone(w.slices),
 	}}
 	v.Policies, v.ClusterPolicies, v.NetworkPolicies = byName(w.policies), byName(w.clusterPolicies), byName(w.networkPolicies)
+	v.ClusterNetworkPolicies = byName(w.clusterNetworkPolicies)
 	v.Nodes = byName(w.nodes)
 	return v
 }

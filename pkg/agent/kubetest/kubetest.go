@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	networkapi "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"netio.dev/netio/api/v1alpha1"
 )
@@ -56,11 +57,11 @@ func InstallCRDs(t testing.TB, config *rest.Config) {
 	}
 }
 
-// Client is one for Kubernetes' own objects and NetIO's.
+// Client is one for objects of Kubernetes, NetIO and the network policy API.
 func Client(t testing.TB, config *rest.Config) client.Client {
 	t.Helper()
 	scheme := apiruntime.NewScheme()
-	for _, add := range []func(*apiruntime.Scheme) error{kubernetes.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*apiruntime.Scheme) error{kubernetes.AddToScheme, networkapi.Install, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}

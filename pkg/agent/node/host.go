@@ -22,7 +22,7 @@ func (a *agent) initialState(f Facts) desired.State {
 	a.mu.Lock()
 	a.addresses = addresses
 	a.mu.Unlock()
-	s := desired.State{Policies: f.Policies, ClusterPolicies: f.ClusterPolicies, NetworkPolicies: f.NetworkPolicies, Cluster: f.Cluster, Node: a.node()}
+	s := f.into(desired.State{Node: a.node()})
 	for _, p := range a.manager.List() {
 		s = s.With(p)
 	}

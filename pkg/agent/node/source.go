@@ -12,6 +12,7 @@ import (
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	networkapi "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/attach"
@@ -64,6 +65,8 @@ type Facts struct {
 	Policies        []*v1alpha1.NetIOPolicy
 	ClusterPolicies []*v1alpha1.NetIOClusterPolicy
 	NetworkPolicies []*networkingv1.NetworkPolicy
+	// ClusterNetworkPolicies, with unique name.
+	ClusterNetworkPolicies []*networkapi.ClusterNetworkPolicy
 	// Cluster is nil without one.
 	Cluster *desired.Cluster
 	// Zone of the node, "" without.
@@ -80,6 +83,14 @@ type Peer struct {
 	Name      string
 	Addresses []netip.Addr
 	PodCIDRs  []netip.Prefix
+}
+
+// into puts what the source knows into a state.
+func (f *Facts) into(s desired.State) desired.State {
+	s.Policies, s.ClusterPolicies = f.Policies, f.ClusterPolicies
+	s.NetworkPolicies, s.ClusterNetworkPolicies = f.NetworkPolicies, f.ClusterNetworkPolicies
+	s.Cluster = f.Cluster
+	return s
 }
 
 // networks are the prefixes of the peers' pods.
@@ -111,19 +122,20 @@ func (a *agent) follow(ctx context.Context, workers *sync.WaitGroup) (<-chan Fac
 		was := a.facts
 		a.facts = f
 		a.mu.Unlock()
-		a.policies.Store(int64(len(f.Policies) + len(f.ClusterPolicies) + len(f.NetworkPolicies)))
+		a.policies.Store(int64(len(f.Policies) + len(f.ClusterPolicies) + len(f.NetworkPolicies) + len(f.ClusterNetworkPolicies)))
 		a.policyLog.Want(f.askForLog())
 		if !told {
 			told = true
 			first <- f
 			return
 		}
-		if !slices.Equal(was.Policies, f.Policies) || !slices.Equal(was.ClusterPolicies, f.ClusterPolicies) || !slices.Equal(was.NetworkPolicies, f.NetworkPolicies) {
+		if !slices.Equal(was.Policies, f.Policies) || !slices.Equal(was.ClusterPolicies, f.ClusterPolicies) || !slices.Equal(was.NetworkPolicies, f.NetworkPolicies) ||
+			!slices.Equal(was.ClusterNetworkPolicies, f.ClusterNetworkPolicies) {
 			slog.Info("policies changed", "policies", a.policies.Load())
 		}
 		a.wantHost()
 		err := a.keeper.Change(func(s desired.State) desired.State {
-			s.Policies, s.ClusterPolicies, s.NetworkPolicies, s.Cluster = f.Policies, f.ClusterPolicies, f.NetworkPolicies, f.Cluster
+			s = f.into(s)
 			s.Node = a.node()
 			return s
 		})
