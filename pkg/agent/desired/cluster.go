@@ -53,9 +53,9 @@ func (c *Cluster) pod(a *attachment.Attachment) *Pod {
 // remoteID is the name of a pod as an endpoint. No attachment's port has a colon.
 func remoteID(name string) string { return "pod:" + name }
 
-// endpoints are all endpoints that policy sees: the attachments, with the labels
-// that their pods have now, and the pods of other nodes.
-func endpoints(s State) map[string]policy.Endpoint {
+// attached are the attachments as endpoints, with the labels that their pods have
+// now, and which pods those are.
+func attached(s State) (map[string]policy.Endpoint, map[*Pod]bool) {
 	all := make(map[string]policy.Endpoint, len(s.Attachments))
 	local := make(map[*Pod]bool, len(s.Attachments))
 	for name, a := range s.Attachments {
@@ -66,18 +66,44 @@ func endpoints(s State) map[string]policy.Endpoint {
 		}
 		all[name] = e
 	}
-	if s.Cluster == nil {
-		return all
+	return all, local
+}
+
+// compileEndpoints tells the compiler of policies of endpoints that came, went or
+// changed: attachments, and the pods of other nodes, of which there are many, and
+// which are told apart by their pointers alone.
+func (b *Builder) compileEndpoints(s State) {
+	now, local := attached(s)
+	var pods map[string]*Pod
+	if s.Cluster != nil {
+		pods = s.Cluster.Pods
 	}
-	for name, p := range s.Cluster.Pods {
-		if local[p] || len(p.Addresses) == 0 {
-			continue
-		}
-		all[remoteID(name)] = policy.Endpoint{
-			ID: remoteID(name), Namespace: p.Namespace, Name: p.Name, Labels: p.Labels, Addresses: p.Addresses, Ports: p.Ports, Remote: true,
+	remote := func(p *Pod) bool { return p != nil && !local[p] && len(p.Addresses) > 0 }
+	for id := range b.endpoints {
+		if _, ok := now[id]; !ok {
+			b.compiler.DeleteEndpoint(id)
 		}
 	}
-	return all
+	for name := range b.remote {
+		if !remote(pods[name]) {
+			b.compiler.DeleteEndpoint(remoteID(name))
+			delete(b.remote, name)
+		}
+	}
+	for id, e := range now {
+		if old, ok := b.endpoints[id]; !ok || !sameEndpoint(old, e) {
+			b.compiler.SetEndpoint(e)
+		}
+	}
+	for name, p := range pods {
+		if remote(p) && b.remote[name] != p {
+			b.compiler.SetEndpoint(policy.Endpoint{
+				ID: remoteID(name), Namespace: p.Namespace, Name: p.Name, Labels: p.Labels, Addresses: p.Addresses, Ports: p.Ports, Remote: true,
+			})
+			b.remote[name] = p
+		}
+	}
+	b.endpoints = now
 }
 
 func sameEndpoint(a, b policy.Endpoint) bool {

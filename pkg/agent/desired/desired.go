@@ -104,7 +104,8 @@ type Builder struct {
 	compiler  *policy.Compiler
 	services  *service.Compiler
 	last      State
-	endpoints map[string]policy.Endpoint
+	endpoints map[string]policy.Endpoint // of attachments
+	remote    map[string]*Pod            // by the names of pods
 	policies  map[string]*v1alpha1.NetIOPolicy
 	ports     map[string]builtPort
 
@@ -123,7 +124,7 @@ type builtPort struct {
 
 // NewBuilder returns a Builder of the empty state.
 func NewBuilder() *Builder {
-	return &Builder{compiler: policy.NewCompiler(), services: service.NewCompiler(), ports: map[string]builtPort{}}
+	return &Builder{compiler: policy.NewCompiler(), services: service.NewCompiler(), remote: map[string]*Pod{}, ports: map[string]builtPort{}}
 }
 
 // Build returns the configuration that the state asks for, without revision,
@@ -161,18 +162,7 @@ func (b *Builder) Build(s State) (*dataplanev1.Snapshot, []policy.Problem) {
 func (b *Builder) compile(s State) {
 	b.compiler.SetNode(policy.Node{HostAddresses: s.Node.HostAddresses, PodNetworks: slices.Concat(s.Node.PodCIDRs, s.Node.PodNetworks)})
 	b.compileNamespaces(s.Cluster)
-	now := endpoints(s)
-	for id := range b.endpoints {
-		if _, ok := now[id]; !ok {
-			b.compiler.DeleteEndpoint(id)
-		}
-	}
-	for id, e := range now {
-		if old, ok := b.endpoints[id]; !ok || !sameEndpoint(old, e) {
-			b.compiler.SetEndpoint(e)
-		}
-	}
-	b.endpoints = now
+	b.compileEndpoints(s)
 	follow(&b.policies, s.Policies, b.compiler.SetPolicy, b.compiler.DeletePolicy)
 	follow(&b.clusterPolicies, s.ClusterPolicies, b.compiler.SetClusterPolicy, func(_, name string) { b.compiler.DeleteClusterPolicy(name) })
 	follow(&b.networkPolicies, s.NetworkPolicies, b.compiler.SetNetworkPolicy, b.compiler.DeleteNetworkPolicy)

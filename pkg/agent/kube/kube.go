@@ -253,11 +253,11 @@ func (w *Watcher) changed() {
 	}
 }
 
-func (w *Watcher) pod(o *corev1.Pod, deleted bool) {
+func (w *Watcher) pod(o *podRecord, deleted bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	name := policy.Name(o.Namespace, o.Name)
-	p := podOf(o)
+	p := o.pod
 	if deleted {
 		p = nil
 	}

@@ -110,7 +110,7 @@ func TestWatcher(t *testing.T) {
 	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: "one"}, {Type: corev1.NodeInternalIP, Address: "192.0.2.1"}}
 	b.must(b.Status().Update(ctx, n))
 	v := b.until("the node has its address", func(v *View) bool { return v.Node("one") != nil && len(v.Node("one").Addresses) > 0 })
-	want := &Node{Name: "one", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+	want := &Node{Name: "one", UID: string(n.UID), Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 		PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd01::/64")}}
 	if d := cmp.Diff(want, v.Node("one"), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
 		t.Errorf("node (-want +got):\n%s", d)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,33 +16,22 @@ import (
 	"netio.dev/netio/pkg/policy"
 )
 
-// slimPod keeps of a pod what is read of it: there are many of them.
+// podRecord is what the informer keeps of a pod: there are many of them, and a
+// corev1.Pod without content takes three times as much.
+type podRecord struct {
+	metav1.ObjectMeta // for the informer: name, UID, version
+	pod               *desired.Pod
+}
+
+// slimPod makes a podRecord of a pod.
 func slimPod(object any) (any, error) {
 	p, ok := object.(*corev1.Pod)
 	if !ok {
-		return object, nil // a deletion that was missed
+		return object, nil // a deletion that was missed, or a record already
 	}
-	return &corev1.Pod{
-		ObjectMeta: slimMeta(p.ObjectMeta),
-		Spec:       corev1.PodSpec{HostNetwork: p.Spec.HostNetwork, Containers: slimContainers(p)},
-		Status:     corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs},
-	}, nil
-}
-
-// slimContainers keeps the named ports, in one container. A sidecar is an init
-// container that goes on.
-func slimContainers(p *corev1.Pod) []corev1.Container {
-	var all corev1.Container
-	for _, list := range [][]corev1.Container{p.Spec.Containers, p.Spec.InitContainers} {
-		for _, c := range list {
-			for _, port := range c.Ports {
-				if port.Name != "" {
-					all.Ports = append(all.Ports, corev1.ContainerPort{Name: port.Name, Protocol: port.Protocol, ContainerPort: port.ContainerPort})
-				}
-			}
-		}
-	}
-	return []corev1.Container{all}
+	r := &podRecord{pod: podOf(p)}
+	r.Namespace, r.Name, r.UID, r.ResourceVersion = unique.Make(p.Namespace).Value(), p.Name, p.UID, p.ResourceVersion
+	return r, nil
 }
 
 // slimNode leaves out the images and what else a heartbeat changes.
@@ -67,18 +57,32 @@ func podOf(o *corev1.Pod) *desired.Pod {
 	if o.Spec.HostNetwork || o.Status.Phase == corev1.PodSucceeded || o.Status.Phase == corev1.PodFailed {
 		return nil
 	}
-	p := &desired.Pod{Namespace: o.Namespace, Name: o.Name, UID: string(o.UID), Labels: o.Labels}
+	p := &desired.Pod{Namespace: unique.Make(o.Namespace).Value(), Name: o.Name, UID: string(o.UID), Labels: slimLabels(o.Labels)}
 	for _, ip := range o.Status.PodIPs {
 		if a, err := netip.ParseAddr(ip.IP); err == nil {
 			p.Addresses = append(p.Addresses, a.Unmap())
 		}
 	}
-	for _, c := range o.Spec.Containers {
-		for _, port := range c.Ports {
-			p.Ports = append(p.Ports, policy.Port{Name: port.Name, Protocol: cmp.Or(port.Protocol, corev1.ProtocolTCP), Number: uint16(port.ContainerPort)})
+	// A sidecar is an init container that goes on.
+	for _, list := range [][]corev1.Container{o.Spec.Containers, o.Spec.InitContainers} {
+		for _, c := range list {
+			for _, port := range c.Ports {
+				if port.Name != "" {
+					p.Ports = append(p.Ports, policy.Port{Name: port.Name, Protocol: cmp.Or(port.Protocol, corev1.ProtocolTCP), Number: uint16(port.ContainerPort)})
+				}
+			}
 		}
 	}
 	return p
+}
+
+// slimLabels are the labels, of which the texts are kept once for all pods.
+func slimLabels(labels map[string]string) map[string]string {
+	slim := make(map[string]string, len(labels))
+	for k, v := range labels {
+		slim[unique.Make(k).Value()] = unique.Make(v).Value()
+	}
+	return slim
 }
 
 func samePod(a, b *desired.Pod) bool {

@@ -494,9 +494,27 @@ func simulateNodes(t *testing.T, set *kubernetes.Clientset) []netip.Prefix {
 func simulatePods(t *testing.T, set *kubernetes.Clientset, namespace string, prefixes []netip.Prefix) {
 	t.Helper()
 	t.Cleanup(func() {
+		// In parts: the API server gives up on all of them at once.
 		now := int64(0)
-		if err := set.CoreV1().Pods(namespace).DeleteCollection(context.Background(), metav1.DeleteOptions{GracePeriodSeconds: &now}, metav1.ListOptions{}); err != nil {
-			t.Error(err)
+		for {
+			list, err := set.CoreV1().Pods(namespace).List(context.Background(), metav1.ListOptions{Limit: 500})
+			if err != nil || len(list.Items) == 0 {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			var group errgroup.Group
+			group.SetLimit(32)
+			for _, p := range list.Items {
+				group.Go(func() error {
+					return set.CoreV1().Pods(namespace).Delete(context.Background(), p.Name, metav1.DeleteOptions{GracePeriodSeconds: &now})
+				})
+			}
+			if err := group.Wait(); err != nil {
+				t.Error(err)
+				return
+			}
 		}
 	})
 	var group errgroup.Group
