@@ -130,6 +130,10 @@ cluster-e2e-all: ## both, one after the other, the second also if the first fail
 		$(MAKE) --no-print-directory $$target FOCUS=. || failed=1; \
 	done; exit $$failed
 
+.PHONY: test-cluster
+test-cluster: ## a part of cluster-e2e in a cluster of two nodes, which is up for it alone (root)
+	@hack/test-cluster.sh
+
 .PHONY: cluster-tool
 cluster-tool:
 	@go build -o build/cluster/bin/netio-cluster ./test/kind

@@ -27,7 +27,7 @@ step() {
 
 finish() {
 	local log
-	for log in go-test vm; do
+	for log in cluster go-test vm; do
 		[ -e "$logs/$log.log" ] || continue
 		printf '\n==> %s, its closing lines\n' "$log"
 		grep -E '^(ok|FAIL|---|panic:)' "$logs/$log.log"
@@ -48,6 +48,7 @@ step bootstrap hack/bootstrap.sh || finish
 step build make --no-print-directory build
 step check-generated make --no-print-directory check-generated
 step lint make --no-print-directory lint
+step cluster make --no-print-directory test-cluster
 step go-test make --no-print-directory go-test
 step demo make --no-print-directory demo
 step vm make --no-print-directory test-vm

@@ -46,7 +46,7 @@ func command() *cobra.Command {
 		path, err := filepath.Abs(*dir)
 		return state.Dir(path), err
 	}
-	c.AddCommand(upCommand(at), downCommand(at), kubectlCommand(at), execCommand(at), suiteCommand(at), superviseCommand(), initCommand())
+	c.AddCommand(upCommand(at), checkCommand(), downCommand(at), kubectlCommand(at), execCommand(at), suiteCommand(at), superviseCommand(), initCommand())
 	return c
 }
 
@@ -70,6 +70,19 @@ func upCommand(at func() (state.Dir, error)) *cobra.Command {
 			return err
 		}
 		fmt.Printf("\nThe cluster is up.\n  %[1]s kubectl get pods -A -o wide\n  %[1]s exec n1 netioctl status\n  logs: %[2]s\n", os.Args[0], dir.Log())
+		return nil
+	}
+	return c
+}
+
+func checkCommand() *cobra.Command {
+	c := &cobra.Command{Use: "check", Short: "Tell whether this machine can hold a cluster, and what is missing", Args: cobra.NoArgs}
+	netio := c.Flags().String("netio", "bin", "`folder` of netio-agent, netio-cni and netioctl")
+	c.RunE = func(*cobra.Command, []string) error {
+		if err := cluster.Check(*netio); err != nil {
+			return err
+		}
+		fmt.Println("This machine can hold a cluster.")
 		return nil
 	}
 	return c

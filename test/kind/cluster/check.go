@@ -15,9 +15,9 @@ import (
 // ErrMachine is returned for a machine that cannot hold a cluster.
 var ErrMachine = errors.New("this machine cannot hold a cluster")
 
-// checkMachine finds out what is missing before anything is begun. netio is the
-// folder of NetIO's programs.
-func checkMachine(netio string) error {
+// Check finds out what a machine lacks to hold a cluster, before anything is begun.
+// netio is the folder of NetIO's programs. Error: ErrMachine, one for each thing.
+func Check(netio string) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("%w: namespaces and mounts need root; run as root", ErrMachine)
 	}

@@ -57,7 +57,7 @@ func Up(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := checkMachine(o.NetIO); err != nil {
+	if err := Check(o.NetIO); err != nil {
 		return err
 	}
 	lock, err := o.Dir.Lock()

@@ -433,27 +433,46 @@ func TestScaleRemote(t *testing.T) {
 	}
 	prefixes := simulateNodes(t, set)
 	simulatePods(t, set, namespace, prefixes)
+	last := simulatedAddress(prefixes, scaleRemote-1)
+	admitOnly(t, namespace, scaleLabel, fmt.Sprint((scaleRemote-1)%scaleGroups))
 	for _, n := range under.Nodes {
-		await(t, n.Name+" is told", func(ctx context.Context) error {
-			return toldOf(ctx, t, n, prefixes)
+		startPod(t, namespace, "local-"+n.Name, n)
+	}
+	for _, n := range under.Nodes {
+		p := awaitPod(t, namespace, "local-"+n.Name)
+		forwarder := forwarderOf(t, n.Name)
+		await(t, n.Name+" knows the last pod", func(ctx context.Context) error {
+			e, err := forwarder.Explain(ctx, &dataplanev1.ExplainRequest{Tuple: &dataplanev1.Tuple{Src: last, Dst: p.addrs[0].String(), Protocol: 6, DstPort: 80}})
+			if err == nil && e.GetVerdict() != "allow" {
+				err = fmt.Errorf("%v", e)
+			}
+			return err
 		})
 		now := at(n)
 		t.Logf("%s: agent %d KiB, before %d KiB: %.1f KiB for each of %d pods", n.Name, now, before[n.Name], float64(now-before[n.Name])/scaleRemote, scaleRemote)
 	}
 }
 
-// toldOf tells whether a node has routes to all simulated ones.
-func toldOf(_ context.Context, _ *testing.T, n topology.Node, prefixes []netip.Prefix) error {
-	routes, err := onNode(n, "ip", "route")
-	if err != nil {
-		return err
+// admitOnly lets only pods with a label reach those of a namespace.
+func admitOnly(t *testing.T, namespace, key, value string) {
+	t.Helper()
+	from := v1alpha1.LabelSelector{MatchLabels: map[string]v1alpha1.LabelValue{key: v1alpha1.LabelValue(value)}}
+	if err := policies(t).Create(t.Context(), &v1alpha1.NetIOPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "admit-only"},
+		Spec: v1alpha1.NetIOPolicySpec{Ingress: []v1alpha1.IngressRule{
+			{Action: v1alpha1.ActionAllow, From: []v1alpha1.Peer{{Entity: v1alpha1.EntityHost}}},
+			{Action: v1alpha1.ActionAllow, From: []v1alpha1.Peer{{PodSelector: &from}}},
+		}},
+	}); err != nil {
+		t.Fatal(err)
 	}
-	for _, p := range prefixes {
-		if !strings.Contains(routes, p.String()) {
-			return fmt.Errorf("no route to %s", p)
-		}
-	}
-	return nil
+}
+
+// simulatedAddress is that of a simulated pod.
+func simulatedAddress(prefixes []netip.Prefix, i int) string {
+	b := prefixes[i%len(prefixes)].Addr().As4()
+	b[3] = byte(3 + i/len(prefixes)) // after those of the node
+	return netip.AddrFrom4(b).String()
 }
 
 // simulateNodes makes nodes that are not there, neighbours of the others, and
@@ -535,10 +554,8 @@ func simulatePods(t *testing.T, set *kubernetes.Clientset, namespace string, pre
 			if err != nil {
 				return err
 			}
-			b := prefixes[of].Addr().As4()
-			b[3] = byte(2 + i/len(prefixes))
 			p.Status.Phase = corev1.PodRunning
-			p.Status.PodIP = netip.AddrFrom4(b).String()
+			p.Status.PodIP = simulatedAddress(prefixes, i)
 			p.Status.PodIPs = []corev1.PodIP{{IP: p.Status.PodIP}}
 			_, err = set.CoreV1().Pods(namespace).UpdateStatus(t.Context(), p, metav1.UpdateOptions{})
 			return err
