@@ -32,7 +32,7 @@ func (p *plugin) add(ctx context.Context, args *skel.CmdArgs) error {
 
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	a, err := c.connect(ctx)
+	a, err := await(ctx, min(restartTime, c.timeout/2), c.connect)
 	if err != nil {
 		return err
 	}

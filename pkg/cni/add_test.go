@@ -5,6 +5,7 @@ package cni
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"reflect"
@@ -186,12 +187,38 @@ func TestAddBehindOtherPlugins(t *testing.T) {
 
 func TestAddWithoutAgent(t *testing.T) {
 	b := newBed(t)
-	b.fails(11, "ADD", b.conf(), nil, "not reachable", b.socket, "is it running")
+	soon := b.conf(`"timeoutSeconds": 1`)
+	b.fails(11, "ADD", soon, nil, "not reachable", b.socket, "is it running")
 	if err := os.WriteFile(b.socket, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.fails(11, "ADD", b.conf(), nil, "not reachable", "connection refused")
+	b.fails(11, "ADD", soon, nil, "not reachable", "connection refused")
 	b.hasPending() // nothing was asked, nothing is to be undone
+}
+
+// TestAwait: an agent that starts while the plugin looks for it is in time.
+func TestAwait(t *testing.T) {
+	away := errors.New("away")
+	looks := 0
+	look := func(context.Context) (*agent, error) {
+		if looks++; looks < 4 {
+			return nil, away
+		}
+		return &agent{}, nil
+	}
+	if a, err := await(t.Context(), time.Minute, look); a == nil || err != nil || looks != 4 {
+		t.Errorf("%v, %v after %d looks", a, err, looks)
+	}
+	looks = 0
+	if _, err := await(t.Context(), 0, look); !errors.Is(err, away) || looks != 1 {
+		t.Errorf("without time: %v after %d looks", err, looks)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	looks = 0
+	if _, err := await(ctx, time.Minute, look); !errors.Is(err, away) || looks != 1 {
+		t.Errorf("told to end: %v after %d looks", err, looks)
+	}
 }
 
 func TestAddRefusedByTheAgent(t *testing.T) {

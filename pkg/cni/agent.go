@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 	"google.golang.org/grpc"
@@ -22,6 +23,31 @@ type agent struct {
 }
 
 var errBroken = errors.New("the connection broke")
+
+const (
+	// restartTime is how long an ADD waits for an agent that is away: one that is
+	// being restarted is back by then. To fail would cost the runtime a sandbox, and
+	// the pod the runtime's pause before it tries again.
+	restartTime = 5 * time.Second
+	// redial is the pause between two looks.
+	redial = 50 * time.Millisecond
+)
+
+// await connects to an agent that may be about to start.
+func await(ctx context.Context, patience time.Duration, connect func(context.Context) (*agent, error)) (*agent, error) {
+	end := time.Now().Add(patience)
+	for {
+		a, err := connect(ctx)
+		if err == nil || !time.Now().Before(end) {
+			return a, err
+		}
+		select {
+		case <-ctx.Done():
+			return a, err
+		case <-time.After(redial):
+		}
+	}
+}
 
 // connect opens the agent's socket itself, rather than let gRPC do it with the
 // first call: if it fails, nothing has been asked of the agent and nothing need
