@@ -74,7 +74,8 @@ type Config struct {
 	// ExternalIPs: also by the externalIPs that services claim.
 	ExternalIPs bool
 	// ServiceSources has one address per family in PodCIDRs, IPv4 first, on a node
-	// of a cluster: what the forwarder gives connections to services as their source.
+	// of a cluster: what the forwarder gives connections to services as their source
+	// (the host changes it to its own).
 	ServiceSources []netip.Addr
 }
 

@@ -80,10 +80,13 @@ type Services struct {
 	// Addresses of services.
 	Addresses []netip.Addr
 	// TCP, UDP and SCTP are ports, sorted, which on every address of the host but
-	// loopback are a service's, and NodePorts the destination that they get, at
-	// most one of each family. It lies in the prefixes of pods.
+	// loopback are a service's.
 	TCP, UDP, SCTP []uint16
-	NodePorts      []netip.Addr
+	// Sources are what the forwarder gives connections to services as their source,
+	// at most one of each family, in the prefixes of pods. What goes on from there to
+	// elsewhere gets the host's address. They are also the destination that node
+	// ports get.
+	Sources []netip.Addr
 }
 
 // Peer is another host, and the prefixes of its pods.

@@ -55,6 +55,7 @@ type natRule struct {
 //	}
 //	chain postrouting {
 //		type nat hook postrouting priority srcnat;
+//		ip saddr 10.244.0.2/32 oifname != "netio0" masquerade
 //		ip saddr 10.244.0.0/24 oifname != "netio0" goto world
 //	}
 //	chain node-ports {                  the destination that netio0 has
@@ -71,13 +72,31 @@ type natRule struct {
 //	}
 func natChains(c Config) []natChain {
 	var chains []natChain
+	post := natChain{name: postrouting, hook: nftables.ChainHookPostrouting, priority: nftables.ChainPriorityNATSource}
+	leaving, match := matchInterface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, c.IfName)
+	// A service's backend elsewhere sees the node, whatever the forwarder had to
+	// make the source.
+	for _, a := range c.Services.Sources {
+		text, exprs := matchAddr(netip.PrefixFrom(a, a.BitLen()), true)
+		post.rules = append(post.rules, natRule{text: text + " " + leaving + " masquerade", exprs: slices.Concat(exprs, match, []expr.Any{&expr.Masq{}})})
+	}
 	if c.Masquerade {
-		chains = append(chains, masqueradeChains(c)...)
+		chains = append(chains, worldChain(c))
+		for _, p := range c.Pods {
+			text, exprs := matchAddr(p, true)
+			post.rules = append(post.rules, natRule{
+				text:  text + " " + leaving + " goto world",
+				exprs: slices.Concat(exprs, match, []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: world}}),
+			})
+		}
+	}
+	if len(post.rules) > 0 {
+		chains = append(chains, post)
 	}
 	return append(chains, nodePortChains(c)...)
 }
 
-func masqueradeChains(c Config) []natChain {
+func worldChain(c Config) natChain {
 	except := append([]netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("ff00::/8")}, c.Except...)
 	out := natChain{name: world}
 	for _, p := range except {
@@ -85,22 +104,13 @@ func masqueradeChains(c Config) []natChain {
 		out.rules = append(out.rules, natRule{text: text + " return", exprs: append(exprs, &expr.Verdict{Kind: expr.VerdictReturn})})
 	}
 	out.rules = append(out.rules, natRule{text: "masquerade", exprs: []expr.Any{&expr.Masq{}}})
-	post := natChain{name: postrouting, hook: nftables.ChainHookPostrouting, priority: nftables.ChainPriorityNATSource}
-	for _, p := range c.Pods {
-		text, exprs := matchAddr(p, true)
-		iface, match := matchInterface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, c.IfName)
-		post.rules = append(post.rules, natRule{
-			text:  fmt.Sprintf("%s %s goto world", text, iface),
-			exprs: slices.Concat(exprs, match, []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: world}}),
-		})
-	}
-	return []natChain{out, post}
+	return out
 }
 
 // nodePortChains are none without node ports.
 func nodePortChains(c Config) []natChain {
 	ports := natChain{name: nodePorts}
-	for _, to := range c.Services.NodePorts {
+	for _, to := range c.Services.Sources {
 		for _, p := range []struct {
 			name   string
 			number byte

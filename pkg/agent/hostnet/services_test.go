@@ -20,7 +20,7 @@ func withServices() Config {
 	c.Services = Services{
 		Addresses: []netip.Addr{addr("10.96.0.1"), addr("198.51.100.1"), addr("fd00:96::1")},
 		TCP:       []uint16{30080, 30443}, UDP: []uint16{30053},
-		NodePorts: []netip.Addr{addr("10.244.0.2"), addr("fd00:10:244::2")},
+		Sources: []netip.Addr{addr("10.244.0.2"), addr("fd00:10:244::2")},
 	}
 	return c
 }
@@ -32,6 +32,7 @@ func TestServices(t *testing.T) {
 	first := look(t, h)
 	mustContain(t, first, "10.96.0.1 proto 110 scope link", "198.51.100.1 proto 110", "fd00:96::1 proto 110",
 		"meta nfproto ipv4 tcp dport { 30080, 30443 } dnat ip to 10.244.0.2", "meta nfproto ipv6 udp dport { 30053 } dnat ip6 to fd00:10:244::2",
+		`ip saddr 10.244.0.2 oifname != "netio0" masquerade`, `ip6 saddr fd00:10:244::2 oifname != "netio0" masquerade`,
 		`iifname != "netio0" fib daddr type local goto node-ports`, "ip daddr 127.0.0.0/8 return")
 	mustContain(t, run(t, h, "ip", "route", "get", "198.51.100.1"), "dev netio0")
 
@@ -53,7 +54,7 @@ func TestServices(t *testing.T) {
 	// Without masquerading, node ports remain.
 	c.Masquerade = false
 	mustReconcile(t, h, c)
-	if text := look(t, h); !strings.Contains(text, "dnat ip to") || strings.Contains(text, "masquerade") {
+	if text := look(t, h); !strings.Contains(text, "dnat ip to") || strings.Contains(text, "goto world") {
 		t.Errorf("without masquerading:\n%s", text)
 	}
 	c = dualStack()

@@ -68,9 +68,9 @@ func (a *agent) hostConfig() hostnet.Config {
 		IfName: c.HostInterface, MTU: a.hostMTU, Routers: c.RouterAddresses, Sources: f.Addresses, Pods: slices.Clone(c.PodCIDRs),
 		Masquerade: c.Masquerade, Except: slices.Clone(c.MasqueradeExcept),
 	}
-	if f.Cluster != nil {
+	if f.Cluster != nil && c.KubeProxyReplacement {
 		s := service.HostSideOf(f.Cluster.Services, a.node().ServiceNode())
-		h.Services = hostnet.Services{Addresses: s.Addresses, TCP: s.TCP, UDP: s.UDP, SCTP: s.SCTP, NodePorts: c.ServiceSources}
+		h.Services = hostnet.Services{Addresses: s.Addresses, TCP: s.TCP, UDP: s.UDP, SCTP: s.SCTP, Sources: c.ServiceSources}
 	}
 	for _, p := range f.Peers {
 		h.Peers = append(h.Peers, hostnet.Peer{Name: p.Name, Addresses: p.Addresses, Pods: p.PodCIDRs})
