@@ -3,9 +3,10 @@
 package v1alpha1
 
 // Peer is the other side of a connection: pods by their labels (podSelector,
-// namespaceSelector or both), addresses (cidr) or an entity.
+// namespaceSelector or both), nodes by theirs (nodeSelector), addresses (cidr) or an
+// entity.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.podSelector) || has(self.namespaceSelector) ? 1 : 0) + (has(self.cidr) ? 1 : 0) + (has(self.entity) ? 1 : 0) == 1",message="must be exactly one of: pods (podSelector, namespaceSelector or both), cidr, entity; write a list entry for each peer"
+// +kubebuilder:validation:XValidation:rule="(has(self.podSelector) || has(self.namespaceSelector) ? 1 : 0) + (has(self.nodeSelector) ? 1 : 0) + (has(self.cidr) ? 1 : 0) + (has(self.entity) ? 1 : 0) == 1",message="must be exactly one of: pods (podSelector, namespaceSelector or both), nodeSelector, cidr, entity; write a list entry for each peer"
 // +kubebuilder:validation:XValidation:rule="!has(self.except) || has(self.cidr)",fieldPath=".except",message="needs cidr: give the prefix that these are taken out of"
 // +kubebuilder:validation:XValidation:rule="!has(self.except) || !has(self.cidr) || !isCIDR(self.cidr) || self.except.all(e, !isCIDR(e) || (cidr(self.cidr).containsCIDR(e) && cidr(self.cidr).prefixLength() < cidr(e).prefixLength()))",fieldPath=".except",message="must lie within cidr and be smaller than it: remove what is not part of cidr"
 type Peer struct {
@@ -24,6 +25,13 @@ type Peer struct {
 	// +optional
 	NamespaceSelector *LabelSelector `json:"namespaceSelector,omitempty"`
 
+	// nodeSelector picks nodes of the cluster by their labels: all addresses of their
+	// Node objects, and the entity host of the node that the pod runs on. An empty
+	// selector ({}) picks all nodes.
+	//
+	// +optional
+	NodeSelector *LabelSelector `json:"nodeSelector,omitempty"`
+
 	// cidr is an address prefix, as in 10.0.0.0/8 or 2001:db8::/32. It matches by
 	// address alone, whether a pod has the address or not.
 	//
@@ -39,8 +47,10 @@ type Peer struct {
 	Except []Prefix `json:"except,omitempty"`
 
 	// entity is a peer that has no labels: host is the machine that the pod runs
-	// on, world is every address that is neither a pod's nor the host's, all is
-	// every address.
+	// on, remote-node are the other nodes of the cluster, cluster is every pod and
+	// node, world is every address that is neither a pod's nor a node's, all is
+	// every address. kube-apiserver are the addresses behind the service kubernetes
+	// of the namespace default, and its own.
 	//
 	// +optional
 	Entity Entity `json:"entity,omitempty"`
@@ -48,13 +58,16 @@ type Peer struct {
 
 // Entity is a peer that is neither labels nor a prefix.
 //
-// +kubebuilder:validation:Enum=host;world;all
+// +kubebuilder:validation:Enum=host;remote-node;cluster;kube-apiserver;world;all
 type Entity string
 
 const (
-	EntityHost  Entity = "host"  // the machine that the pod runs on
-	EntityWorld Entity = "world" // neither a pod nor the host
-	EntityAll   Entity = "all"   // every address
+	EntityHost          Entity = "host"           // the machine that the pod runs on
+	EntityRemoteNode    Entity = "remote-node"    // the other nodes
+	EntityCluster       Entity = "cluster"        // pods and nodes
+	EntityKubeAPIServer Entity = "kube-apiserver" // its endpoints and its service
+	EntityWorld         Entity = "world"          // neither a pod nor a node
+	EntityAll           Entity = "all"            // every address
 )
 
 // Prefix is an address prefix in CIDR notation.

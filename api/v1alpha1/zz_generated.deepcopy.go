@@ -481,6 +481,11 @@ func (in *Peer) DeepCopyInto(out *Peer) {
 		*out = new(LabelSelector)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.NodeSelector != nil {
+		in, out := &in.NodeSelector, &out.NodeSelector
+		*out = new(LabelSelector)
+		(*in).DeepCopyInto(*out)
+	}
 	if in.Except != nil {
 		in, out := &in.Except, &out.Except
 		*out = make([]Prefix, len(*in))

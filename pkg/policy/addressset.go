@@ -117,27 +117,3 @@ func parsePrefix(in v1alpha1.Prefix) (netip.Prefix, error) {
 	}
 	return p, nil
 }
-
-// hostSet is the entity host.
-func hostSet(n Node) *dataplanev1.AddressSet {
-	set := &dataplanev1.AddressSet{Name: "entity:host"}
-	for _, a := range addresses(n.HostAddresses) {
-		set.Prefixes = append(set.Prefixes, a.prefix)
-	}
-	return set
-}
-
-// worldSet is the entity world: everything without the pods and the host.
-func worldSet(n Node, strays *dataplanev1.AddressSet) *dataplanev1.AddressSet {
-	set := &dataplanev1.AddressSet{Name: "entity:world", Prefixes: []string{"0.0.0.0/0", "::/0"}}
-	for _, p := range n.PodNetworks {
-		if p.IsValid() {
-			set.Except = append(set.Except, p.Masked().String())
-		}
-	}
-	set.Except = append(set.Except, hostSet(n).Prefixes...)
-	set.Except = append(set.Except, strays.GetPrefixes()...)
-	slices.Sort(set.Except)
-	set.Except = slices.Compact(set.Except)
-	return set
-}

@@ -198,7 +198,7 @@ func (o *orderedRule) peer(field string, p networkapi.ClusterNetworkPolicyEgress
 		o.peers = append(o.peers, v1alpha1.Peer{
 			NamespaceSelector: new(labelSelector(&p.Pods.NamespaceSelector)), PodSelector: new(labelSelector(&p.Pods.PodSelector))})
 	case p.Nodes != nil:
-		o.fail(field, errors.New("nodes are not supported"))
+		o.peers = append(o.peers, v1alpha1.Peer{NodeSelector: new(labelSelector(p.Nodes))})
 	case p.DomainNames != nil:
 		o.fail(field, errors.New("domainNames are not supported: give networks"))
 	}

@@ -98,6 +98,7 @@ subject: {pods: {podSelector: {matchLabels: {app: web}}}}
 egress:
 - {name: named, action: Accept, to: [{domainNames: [example.com]}, {networks: [203.0.113.0/24]}]}
 - {name: known, action: Accept, to: [{networks: [10.0.0.0/24]}]}
+- {name: nodes, action: Accept, to: [{nodes: {matchLabels: {disk: hdd}}}]}
 - {name: newer, action: Pass, to: [{}], protocols: [{tcp: {destinationPort: {number: 80}}}]}
 `,
 			problem: "spec.egress[0].to[0]: domainNames are not supported",
@@ -105,6 +106,7 @@ egress:
 				web > world tcp/80: deny by ClusterNetworkPolicy:k0/newer
 				web > db tcp/1: allow by ClusterNetworkPolicy:k0/known
 				web > host udp/1: deny by ClusterNetworkPolicy:k0/newer
+				web > other tcp/1: allow by ClusterNetworkPolicy:k0/nodes
 				bare > world tcp/80: allow`,
 		},
 	} {

@@ -42,9 +42,10 @@ type Compiler struct {
 	strays addressSet  // of endpoints, outside of the pod networks
 
 	// What Result takes over from the last time; nil: stale.
-	shape       *shape
-	host, world *dataplanev1.AddressSet
-	worldStrays *dataplanev1.AddressSet // that world was made with
+	shape        *shape
+	entities     map[v1alpha1.Entity]*dataplanev1.AddressSet
+	entityStrays *dataplanev1.AddressSet            // that those were made with
+	nodeSets     map[string]*dataplanev1.AddressSet // by name
 }
 
 type policy struct {
@@ -83,16 +84,27 @@ func NewCompiler() *Compiler {
 
 		groups: make(map[string]*group),
 		scopes: make(map[string]*scope),
+
+		entities: make(map[v1alpha1.Entity]*dataplanev1.AddressSet),
+		nodeSets: make(map[string]*dataplanev1.AddressSet),
 	}
 }
 
 // SetNode sets what the entities mean.
 func (c *Compiler) SetNode(n Node) {
-	if slices.Equal(n.HostAddresses, c.node.HostAddresses) && slices.Equal(n.PodNetworks, c.node.PodNetworks) {
+	old := c.node
+	samePods := slices.Equal(n.PodNetworks, old.PodNetworks)
+	if samePods && slices.Equal(n.HostAddresses, old.HostAddresses) && slices.Equal(n.APIServer, old.APIServer) && slices.EqualFunc(n.Nodes, old.Nodes, ClusterNode.equal) {
 		return
 	}
-	c.node = Node{HostAddresses: slices.Clone(n.HostAddresses), PodNetworks: slices.Clone(n.PodNetworks)}
-	c.host, c.world = nil, nil
+	c.node = Node{
+		HostAddresses: slices.Clone(n.HostAddresses), PodNetworks: slices.Clone(n.PodNetworks), Nodes: slices.Clone(n.Nodes), APIServer: slices.Clone(n.APIServer),
+	}
+	clear(c.entities)
+	clear(c.nodeSets)
+	if samePods {
+		return
+	}
 	c.strays = addressSet{}
 	for _, e := range c.endpoints {
 		c.strays.add(c.stray(e.addresses))
@@ -301,10 +313,10 @@ func (c *Compiler) set(t translation) {
 			g := c.acquire(*peer.pods)
 			p.about = append(p.about, g)
 			p.sets = append(p.sets, set{peer.name, g.nameInRules().get})
-		case peer.entity == v1alpha1.EntityHost:
-			p.sets = append(p.sets, set{peer.name, c.hostSet})
-		case peer.entity == v1alpha1.EntityWorld:
-			p.sets = append(p.sets, set{peer.name, c.worldSet})
+		case peer.nodes != nil:
+			p.sets = append(p.sets, set{peer.name, func() *dataplanev1.AddressSet { return c.nodeSet(peer.name, peer.nodes) }})
+		case peer.entity != "":
+			p.sets = append(p.sets, set{peer.name, func() *dataplanev1.AddressSet { return c.entitySet(peer.entity) }})
 		default:
 			p.sets = append(p.sets, set{peer.name, func() *dataplanev1.AddressSet { return peer.static }})
 		}
@@ -349,18 +361,25 @@ func (g *group) touch() {
 	}
 }
 
-func (c *Compiler) hostSet() *dataplanev1.AddressSet {
-	if c.host == nil {
-		c.host = hostSet(c.node)
+func (c *Compiler) entitySet(e v1alpha1.Entity) *dataplanev1.AddressSet {
+	if e == v1alpha1.EntityWorld || e == v1alpha1.EntityCluster {
+		if strays := c.strays.get(); c.entityStrays != strays {
+			c.entityStrays = strays
+			delete(c.entities, v1alpha1.EntityWorld)
+			delete(c.entities, v1alpha1.EntityCluster)
+		}
 	}
-	return c.host
+	if c.entities[e] == nil {
+		c.entities[e] = entitySet(e, &c.node, c.entityStrays)
+	}
+	return c.entities[e]
 }
 
-func (c *Compiler) worldSet() *dataplanev1.AddressSet {
-	if strays := c.strays.get(); c.world == nil || c.worldStrays != strays {
-		c.world, c.worldStrays = worldSet(c.node, strays), strays
+func (c *Compiler) nodeSet(name string, labels *selector) *dataplanev1.AddressSet {
+	if c.nodeSets[name] == nil {
+		c.nodeSets[name] = nodeSet(name, labels, &c.node)
 	}
-	return c.world
+	return c.nodeSets[name]
 }
 
 // Result returns the tables of the state as it is now.
@@ -394,6 +413,7 @@ func (c *Compiler) Result() Result {
 
 func (c *Compiler) reshape() *shape {
 	s := &shape{}
+	clear(c.nodeSets) // those of policies that are gone must not stay for ever
 	for _, p := range c.policies {
 		if p.err != nil {
 			s.problems = append(s.problems, Problem{Policy: p.message.Name, Err: p.err})

@@ -26,7 +26,7 @@ func TestNothingIsLeft(t *testing.T) {
 		p := &v1alpha1.NetIOPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: fmt.Sprint("n", i%3), Name: fmt.Sprint("p", i)}}
 		p.Spec.Ingress = []v1alpha1.IngressRule{{Action: v1alpha1.ActionAllow, From: []v1alpha1.Peer{
 			{PodSelector: selector(i)}, {NamespaceSelector: selector(i + 1)}, {NamespaceSelector: &v1alpha1.LabelSelector{}, PodSelector: selector(i)},
-			{Entity: v1alpha1.EntityWorld}, {CIDR: "10.0.0.0/8"},
+			{Entity: v1alpha1.EntityWorld}, {NodeSelector: selector(i)}, {CIDR: "10.0.0.0/8"},
 		}}}
 		return p
 	}
@@ -69,7 +69,7 @@ func TestNothingIsLeft(t *testing.T) {
 		r := c.Result()
 		for what, left := range map[string]int{
 			"namespaces": len(c.namespaces), "endpoints": len(c.endpoints), "policies": len(c.policies), "groups": len(c.groups),
-			"scopes": len(c.scopes), "local endpoints": len(c.local), "strays": len(c.strays.get().Prefixes),
+			"scopes": len(c.scopes), "local endpoints": len(c.local), "strays": len(c.strays.get().Prefixes), "node sets": len(c.nodeSets),
 		} {
 			if left != 0 {
 				t.Errorf("%d %s are left", left, what)

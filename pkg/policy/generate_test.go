@@ -107,7 +107,9 @@ func (g generator) selector() v1alpha1.LabelSelector {
 
 func (g generator) peer() v1alpha1.Peer {
 	var p v1alpha1.Peer
-	switch g.choose(5) {
+	switch g.choose(6) {
+	case 5:
+		p.NodeSelector = new(g.selector())
 	case 0:
 		p.PodSelector = new(g.selector())
 	case 1:
@@ -118,7 +120,8 @@ func (g generator) peer() v1alpha1.Peer {
 		p.CIDR = g.prefix()
 		p.Except = list(g, 2, g.prefix)
 	case 4:
-		p.Entity = pick(g, v1alpha1.EntityHost, v1alpha1.EntityWorld, v1alpha1.EntityAll)
+		p.Entity = pick(g, v1alpha1.EntityHost, v1alpha1.EntityWorld, v1alpha1.EntityAll,
+			v1alpha1.EntityCluster, v1alpha1.EntityRemoteNode, v1alpha1.EntityKubeAPIServer)
 	}
 	return p
 }
@@ -236,7 +239,7 @@ func (g generator) clusterNetworkPolicy(name string) *networkapi.ClusterNetworkP
 	}
 	peer := func() networkapi.ClusterNetworkPolicyEgressPeer {
 		var peer networkapi.ClusterNetworkPolicyEgressPeer
-		switch g.choose(8) {
+		switch g.choose(9) {
 		case 0, 1, 2:
 			peer.Namespaces = new(kubernetes(g.selector()))
 		case 3, 4:
@@ -244,6 +247,8 @@ func (g generator) clusterNetworkPolicy(name string) *networkapi.ClusterNetworkP
 		case 5, 6:
 			peer.Networks = list(g, 2, func() networkapi.CIDR { return networkapi.CIDR(g.prefix()) })
 			peer.Networks = append(peer.Networks, networkapi.CIDR(g.address().String()+"/30")) // bits after the length too
+		case 8:
+			peer.Nodes = new(kubernetes(g.selector()))
 		case 7: // of a newer version of the API, or one that is not supported
 			if g.one(2) {
 				peer.DomainNames = []networkapi.DomainName{"example.com"}
@@ -285,7 +290,7 @@ func (g generator) clusterNetworkPolicy(name string) *networkapi.ClusterNetworkP
 	p.Spec.Ingress = list(g, 3, func() networkapi.ClusterNetworkPolicyIngressRule {
 		r := networkapi.ClusterNetworkPolicyIngressRule{Name: ruleName(), Action: action(), Protocols: protocols()}
 		for _, peer := range peers() {
-			if peer.Networks != nil {
+			if peer.Networks != nil || peer.Nodes != nil {
 				peer.Namespaces = &metav1.LabelSelector{}
 			}
 			r.From = append(r.From, networkapi.ClusterNetworkPolicyIngressPeer{Namespaces: peer.Namespaces, Pods: peer.Pods})
@@ -379,7 +384,10 @@ func (g generator) networkPolicy(namespace, name string) *networkingv1.NetworkPo
 
 func (g generator) node() policy.Node {
 	return policy.Node{
-		HostAddresses: list(g, 2, g.address),
+		HostAddresses: list(g, 2, g.address), APIServer: list(g, 1, g.address),
+		Nodes: list(g, 2, func() policy.ClusterNode {
+			return policy.ClusterNode{Remote: !g.one(3), Labels: g.labels(), Addresses: list(g, 2, g.address)}
+		}),
 		PodNetworks: list(g, 2, func() netip.Prefix {
 			return netip.MustParsePrefix(pick(g, "10.1.0.0/24", "10.1.0.0/16", "fd00:1::/64"))
 		}),

@@ -60,10 +60,11 @@ type translation struct {
 	baseline bool
 }
 
-// peerSet is an address set that a rule names: pods, addresses or an entity.
+// peerSet is an address set that a rule names: pods, nodes, addresses or an entity.
 type peerSet struct {
 	name   string
 	pods   *selection
+	nodes  *selector
 	static *dataplanev1.AddressSet
 	entity v1alpha1.Entity
 }
@@ -291,22 +292,30 @@ func (t *ruleTranslator) rule(direction string, index int, name v1alpha1.RuleNam
 // peer translates a peer.
 func (t *ruleTranslator) peer(p *v1alpha1.Peer) (peerSet, error) {
 	kinds := 0
-	for _, given := range []bool{p.PodSelector != nil || p.NamespaceSelector != nil, p.CIDR != "", p.Entity != ""} {
+	for _, given := range []bool{p.PodSelector != nil || p.NamespaceSelector != nil, p.NodeSelector != nil, p.CIDR != "", p.Entity != ""} {
 		if given {
 			kinds++
 		}
 	}
 	if kinds != 1 || len(p.Except) > 0 && p.CIDR == "" {
-		return peerSet{}, fmt.Errorf("expected exactly one of podSelector and namespaceSelector, cidr (with except), entity")
+		return peerSet{}, fmt.Errorf("expected exactly one of podSelector and namespaceSelector, nodeSelector, cidr (with except), entity")
 	}
 	switch {
 	case p.CIDR != "":
 		return prefixes(p.CIDR, p.Except)
 	case p.Entity != "":
-		if p.Entity != v1alpha1.EntityHost && p.Entity != v1alpha1.EntityWorld && p.Entity != v1alpha1.EntityAll {
-			return peerSet{}, fmt.Errorf("entity: %q: expected host, world or all", p.Entity)
+		if p.Entity != v1alpha1.EntityAll && !slices.Contains(entities, p.Entity) {
+			return peerSet{}, fmt.Errorf("entity: %q: expected one of %v and all", p.Entity, entities)
 		}
 		return peerSet{name: "entity:" + string(p.Entity), entity: p.Entity}, nil
+	}
+
+	if p.NodeSelector != nil {
+		nodes, err := parseSelector(p.NodeSelector)
+		if err != nil {
+			return peerSet{}, fmt.Errorf("nodeSelector: %w", err)
+		}
+		return peerSet{name: setName("nodes:" + nodes.text), nodes: &nodes}, nil
 	}
 
 	everyPod := v1alpha1.LabelSelector{}

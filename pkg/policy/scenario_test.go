@@ -19,9 +19,11 @@ import (
 //
 //	shop: web 10.0.0.1, fd00::1 · db 10.0.0.2 · bare 10.0.0.3 (no labels)
 //	bank (env=prod): web 10.0.0.11 · db 10.0.0.12, remote
-//	host 192.0.2.1 · world 203.0.113.1
+//	host 192.0.2.1, as a node 198.51.100.1 (disk=ssd) · other node 198.51.100.2 (disk=hdd)
+//	API server 198.51.100.2, its service 10.96.0.1 · world 203.0.113.1
 func scenarioState(t *testing.T, policies string) policy.State {
 	t.Helper()
+	address := func(text string) []netip.Addr { return []netip.Addr{netip.MustParseAddr(text)} }
 	endpoint := func(id, namespace, app string, remote bool, addresses ...string) policy.Endpoint {
 		e := policy.Endpoint{ID: id, Namespace: namespace, Name: id, Labels: map[string]string{"app": app}, Remote: remote}
 		if app == "" {
@@ -44,6 +46,11 @@ func scenarioState(t *testing.T, policies string) policy.State {
 		Node: policy.Node{
 			HostAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 			PodNetworks:   []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")},
+			Nodes: []policy.ClusterNode{
+				{Labels: map[string]string{"disk": "ssd"}, Addresses: address("198.51.100.1")},
+				{Remote: true, Labels: map[string]string{"disk": "hdd"}, Addresses: address("198.51.100.2")},
+			},
+			APIServer: append(address("198.51.100.2"), address("10.96.0.1")...),
 		},
 	}
 	for i, document := range strings.Split(policies, "---\n") {
@@ -62,7 +69,7 @@ func scenarioState(t *testing.T, policies string) policy.State {
 
 var scenarioAddresses = map[string]string{
 	"web": "10.0.0.1", "web6": "fd00::1", "db": "10.0.0.2", "bare": "10.0.0.3", "bank-web": "10.0.0.11",
-	"bank-db": "10.0.0.12", "free": "10.0.0.99", "host": "192.0.2.1", "world": "203.0.113.1", "world6": "2001:db8::1",
+	"bank-db": "10.0.0.12", "free": "10.0.0.99", "host": "192.0.2.1", "node": "198.51.100.1", "other": "198.51.100.2", "service": "10.96.0.1", "world": "203.0.113.1", "world6": "2001:db8::1",
 }
 
 // parsePacket reads "web > db tcp/5432", "world > web icmp/8/0".
@@ -217,6 +224,40 @@ ingress:
 				world > db tcp/2: deny
 				free > db tcp/3: allow by p0/ingress[2]
 				host > db tcp/3: allow by p0/ingress[2]`,
+		}, {
+			name: "entities of a cluster, and nodes by their labels",
+			policies: `
+podSelector: {}
+ingress:
+- {action: Allow, from: [{entity: cluster}], ports: [{port: 1}]}
+- {action: Allow, from: [{entity: remote-node}], ports: [{port: 2}]}
+- {action: Allow, from: [{entity: kube-apiserver}], ports: [{port: 3}]}
+- {action: Allow, from: [{entity: world}], ports: [{port: 4}]}
+- {action: Allow, from: [{nodeSelector: {matchLabels: {disk: ssd}}}], ports: [{port: 5}]}
+- {action: Allow, from: [{nodeSelector: {}}], ports: [{port: 6}]}
+`,
+			want: `
+				host > db tcp/1: allow by p0/ingress[0]
+				node > db tcp/1: allow by p0/ingress[0]
+				other > db tcp/1: allow by p0/ingress[0]
+				web6 > db tcp/1: allow by p0/ingress[0]
+				free > db tcp/1: allow by p0/ingress[0]
+				world > db tcp/1: deny
+				service > db tcp/1: deny
+				other > db tcp/2: allow by p0/ingress[1]
+				node > db tcp/2: deny
+				host > db tcp/2: deny
+				other > db tcp/3: allow by p0/ingress[2]
+				service > db tcp/3: allow by p0/ingress[2]
+				node > db tcp/3: deny
+				world > db tcp/4: allow by p0/ingress[3]
+				other > db tcp/4: deny
+				node > db tcp/4: deny
+				node > db tcp/5: allow by p0/ingress[4]
+				host > db tcp/5: allow by p0/ingress[4]
+				other > db tcp/5: deny
+				other > db tcp/6: allow by p0/ingress[5]
+				web > db tcp/6: deny`,
 		}, {
 			name:     "a prefix without its exceptions, pods' addresses too",
 			policies: "{podSelector: {}, ingress: [{action: Allow, from: [{cidr: 10.0.0.0/8, except: [10.0.0.2/32, 10.0.0.8/29]}]}]}",

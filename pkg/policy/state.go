@@ -3,7 +3,9 @@
 package policy
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -64,4 +66,20 @@ type Node struct {
 	// not the world, whether an address is in use or not. An endpoint whose
 	// address lies elsewhere is not the world either.
 	PodNetworks []netip.Prefix
+	// Nodes are those of the cluster, this one too; none without one.
+	Nodes []ClusterNode
+	// APIServer are the addresses of the cluster's: entity kube-apiserver.
+	APIServer []netip.Addr
+}
+
+// ClusterNode is a node of the cluster.
+type ClusterNode struct {
+	// Remote says that it is not this one: entity remote-node.
+	Remote    bool
+	Labels    map[string]string
+	Addresses []netip.Addr
+}
+
+func (n ClusterNode) equal(o ClusterNode) bool {
+	return n.Remote == o.Remote && maps.Equal(n.Labels, o.Labels) && slices.Equal(n.Addresses, o.Addresses)
 }

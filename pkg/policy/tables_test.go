@@ -69,10 +69,12 @@ func TestEqualPeersShareASet(t *testing.T) {
 				"cidr: 10.0.0.0/8", "{cidr: 10.0.0.0/8, except: [10.2.0.0/16, 10.1.0.0/16]}",
 				"{cidr: 10.0.0.0/8, except: [10.1.0.0/16, 10.2.0.0/16]}",
 				"cidr: 2001:DB8:0:0::/64", "cidr: 2001:db8::/64", "entity: host", "entity: world", "entity: all",
+				"entity: cluster", "entity: remote-node", "entity: kube-apiserver",
+				"nodeSelector: {}", "nodeSelector: {matchLabels: {disk: ssd}}", "nodeSelector: {matchExpressions: [{key: disk, operator: In, values: [ssd]}]}",
 			},
 			[]string{
 				"cidr:10.0.0.0/8", "cidr:10.0.0.0/8 except 10.1.0.0/16,10.2.0.0/16", "cidr:2001:db8::/64",
-				"entity:host", "entity:world",
+				"entity:cluster", "entity:host", "entity:kube-apiserver", "entity:remote-node", "entity:world", "nodes:*", "nodes:disk=ssd",
 			}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -25,6 +25,8 @@ type Cluster struct {
 	// Services and EndpointSlices, by policy.Name of namespace and name.
 	Services       map[string]*corev1.Service
 	EndpointSlices map[string]*discoveryv1.EndpointSlice
+	// Nodes by name, this one too. Which are remote is not said here.
+	Nodes map[string]policy.ClusterNode
 }
 
 // Pod is a pod of the cluster. It is read only.
@@ -48,6 +50,50 @@ func (c *Cluster) pod(a *attachment.Attachment) *Pod {
 		return nil
 	}
 	return p
+}
+
+// policyNode is what entities and nodes mean in policies.
+func policyNode(s State) policy.Node {
+	n := policy.Node{HostAddresses: s.Node.HostAddresses, PodNetworks: slices.Concat(s.Node.PodCIDRs, s.Node.PodNetworks)}
+	if s.Cluster == nil {
+		return n
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Cluster.Nodes)) {
+		c := s.Cluster.Nodes[name]
+		c.Remote = name != s.Node.Name
+		n.Nodes = append(n.Nodes, c)
+	}
+	n.APIServer = s.Cluster.apiServer()
+	return n
+}
+
+// apiServer are the addresses of the API server, as pods know it: those of the
+// service default/kubernetes, and those behind it.
+func (c *Cluster) apiServer() []netip.Addr {
+	var all []netip.Addr
+	add := func(text string) {
+		if a, err := netip.ParseAddr(text); err == nil { // "None" is none
+			all = append(all, a.Unmap())
+		}
+	}
+	const namespace, name = "default", "kubernetes"
+	if s := c.Services[policy.Name(namespace, name)]; s != nil {
+		for _, ip := range s.Spec.ClusterIPs {
+			add(ip)
+		}
+	}
+	for _, s := range c.EndpointSlices {
+		if s.Namespace != namespace || s.Labels[discoveryv1.LabelServiceName] != name {
+			continue
+		}
+		for _, e := range s.Endpoints {
+			for _, ip := range e.Addresses {
+				add(ip)
+			}
+		}
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
 }
 
 // remoteID is the name of a pod as an endpoint. No attachment's port has a colon.

@@ -160,7 +160,7 @@ func (b *Builder) Build(s State) (*dataplanev1.Snapshot, []policy.Problem) {
 
 // compile tells the compiler what changed since the last state.
 func (b *Builder) compile(s State) {
-	b.compiler.SetNode(policy.Node{HostAddresses: s.Node.HostAddresses, PodNetworks: slices.Concat(s.Node.PodCIDRs, s.Node.PodNetworks)})
+	b.compiler.SetNode(policyNode(s))
 	b.compileNamespaces(s.Cluster)
 	b.compileEndpoints(s)
 	follow(&b.policies, s.Policies, b.compiler.SetPolicy, b.compiler.DeletePolicy)

@@ -162,6 +162,50 @@ func TestBuildCluster(t *testing.T) {
 	}
 }
 
+// The entities of a cluster, and nodes by their labels, follow its objects.
+func TestBuildEntities(t *testing.T) {
+	address := func(text string) []netip.Addr { return []netip.Addr{netip.MustParseAddr(text)} }
+	p := allow("p", "client", "web")
+	p.Spec.Ingress[0].From = []v1alpha1.Peer{
+		{Entity: v1alpha1.EntityRemoteNode}, {Entity: v1alpha1.EntityKubeAPIServer}, {NodeSelector: &v1alpha1.LabelSelector{MatchLabels: map[string]v1alpha1.LabelValue{"disk": "ssd"}}},
+	}
+	s := State{Node: node(), Policies: []*v1alpha1.NetIOPolicy{p}}.With(pod(2, "web"))
+	s.Node.Name = "self"
+	check := func(what string, want map[string][]string) {
+		t.Helper()
+		got, problems := NewBuilder().Build(s)
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		sets := map[string][]string{}
+		for _, set := range got.AddressSets {
+			sets[set.Name] = set.Prefixes
+		}
+		if d := cmp.Diff(want, sets); d != "" {
+			t.Errorf("%s (-want +got):\n%s", what, d)
+		}
+	}
+	check("without a cluster", map[string][]string{"entity:remote-node": nil, "entity:kube-apiserver": nil, "nodes:disk=ssd": nil})
+
+	meta := metav1.ObjectMeta{Namespace: "default", Name: "kubernetes", Labels: map[string]string{discoveryv1.LabelServiceName: "kubernetes"}}
+	other := meta
+	other.Name, other.Labels = "other", map[string]string{discoveryv1.LabelServiceName: "other"}
+	s.Cluster = &Cluster{
+		Nodes: map[string]policy.ClusterNode{
+			"self": {Labels: map[string]string{"disk": "hdd"}, Addresses: address("192.0.2.5")},
+			"far":  {Labels: map[string]string{"disk": "ssd"}, Addresses: address("192.0.2.6")},
+		},
+		Services: map[string]*corev1.Service{"default/kubernetes": {ObjectMeta: meta, Spec: corev1.ServiceSpec{ClusterIPs: []string{"10.96.0.1", "None"}}}},
+		EndpointSlices: map[string]*discoveryv1.EndpointSlice{
+			"default/kubernetes": {ObjectMeta: meta, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"192.0.2.6"}}}},
+			"default/other":      {ObjectMeta: other, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"192.0.2.7"}}}},
+		},
+	}
+	check("in a cluster", map[string][]string{
+		"entity:remote-node": {"192.0.2.6/32"}, "entity:kube-apiserver": {"10.96.0.1/32", "192.0.2.6/32"}, "nodes:disk=ssd": {"192.0.2.6/32"},
+	})
+}
+
 // A state is a value: what is made of it later does not change it.
 func TestStateIsAValue(t *testing.T) {
 	one := State{Node: node()}.With(pod(2, "web"))
@@ -185,6 +229,10 @@ func cluster(r *rand.Rand, app func() string) *Cluster {
 			p.UID = "of another"
 		}
 		c.Pods[policy.Name(p.Namespace, p.Name)] = p
+	}
+	c.Nodes = map[string]policy.ClusterNode{}
+	for i := range r.IntN(3) {
+		c.Nodes[fmt.Sprint("node", i)] = policy.ClusterNode{Labels: map[string]string{"disk": app()}, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(r.IntN(4))})}}
 	}
 	if r.IntN(2) == 0 {
 		c.Namespaces["default"] = map[string]string{"team": app()}

@@ -53,9 +53,11 @@ type View struct {
 type Node struct {
 	Name, UID string
 	// Zone is the label topology.kubernetes.io/zone, "" without.
-	Zone string
-	// Addresses of the node itself, those of Kubernetes' type InternalIP.
-	Addresses []netip.Addr
+	Zone   string
+	Labels map[string]string
+	// Addresses of the node itself, those of Kubernetes' type InternalIP, and All of
+	// them, whatever their type.
+	Addresses, All []netip.Addr
 	// PodCIDRs are the prefixes that its pods have their addresses from, none
 	// before they are allotted.
 	PodCIDRs []netip.Prefix

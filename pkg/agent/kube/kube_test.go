@@ -105,15 +105,19 @@ func TestWatcher(t *testing.T) {
 		t.Errorf("namespaces %v", first.Cluster.Namespaces)
 	}
 
-	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "one"}, Spec: corev1.NodeSpec{PodCIDR: "10.1.0.0/24", PodCIDRs: []string{"10.1.0.0/24", "fd01::/64"}}}
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "one", Labels: map[string]string{"disk": "ssd"}}, Spec: corev1.NodeSpec{PodCIDR: "10.1.0.0/24", PodCIDRs: []string{"10.1.0.0/24", "fd01::/64"}}}
 	b.must(b.Create(ctx, n))
-	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: "one"}, {Type: corev1.NodeInternalIP, Address: "192.0.2.1"}}
+	n.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: "one"}, {Type: corev1.NodeInternalIP, Address: "192.0.2.1"}, {Type: corev1.NodeExternalIP, Address: "203.0.113.1"}}
 	b.must(b.Status().Update(ctx, n))
 	v := b.until("the node has its address", func(v *View) bool { return v.Node("one") != nil && len(v.Node("one").Addresses) > 0 })
-	want := &Node{Name: "one", UID: string(n.UID), Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+	want := &Node{Name: "one", UID: string(n.UID), Labels: map[string]string{"disk": "ssd"}, Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+		All:      []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("203.0.113.1")},
 		PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd01::/64")}}
 	if d := cmp.Diff(want, v.Node("one"), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
 		t.Errorf("node (-want +got):\n%s", d)
+	}
+	if got := v.Cluster.Nodes["one"]; got.Labels["disk"] != "ssd" || !slices.Equal(got.Addresses, want.All) {
+		t.Errorf("node of policies %+v", got)
 	}
 	if v.Node("two") != nil {
 		t.Error("there is a node two")

@@ -91,12 +91,14 @@ func samePod(a, b *desired.Pod) bool {
 }
 
 func nodeOf(o *corev1.Node) *Node {
-	n := &Node{Name: o.Name, UID: string(o.UID), Zone: o.Labels[corev1.LabelTopologyZone]}
+	n := &Node{Name: o.Name, UID: string(o.UID), Zone: o.Labels[corev1.LabelTopologyZone], Labels: o.Labels}
 	for _, address := range o.Status.Addresses {
-		if address.Type != corev1.NodeInternalIP {
-			continue
+		a, err := netip.ParseAddr(address.Address)
+		if err != nil {
+			continue // a name
 		}
-		if a, err := netip.ParseAddr(address.Address); err == nil {
+		n.All = append(n.All, a.Unmap())
+		if address.Type == corev1.NodeInternalIP {
 			n.Addresses = append(n.Addresses, a.Unmap())
 		}
 	}
@@ -109,7 +111,7 @@ func nodeOf(o *corev1.Node) *Node {
 }
 
 func sameNode(a, b *Node) bool {
-	return a.UID == b.UID && a.Zone == b.Zone && slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.PodCIDRs, b.PodCIDRs)
+	return a.UID == b.UID && maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.All, b.All) && slices.Equal(a.PodCIDRs, b.PodCIDRs)
 }
 
 // view is the cluster as it is known now.
@@ -118,8 +120,11 @@ func (w *Watcher) view() *View {
 	defer w.mu.Unlock()
 	v := &View{Cluster: &desired.Cluster{
 		Pods: maps.Clone(w.pods), Namespaces: maps.Clone(w.namespaces),
-		Services: maps.Clone(w.services), EndpointSlices: maps.Clone(w.slices),
+		Services: maps.Clone(w.services), EndpointSlices: maps.Clone(w.slices), Nodes: make(map[string]policy.ClusterNode, len(w.nodes)),
 	}}
+	for name, n := range w.nodes {
+		v.Cluster.Nodes[name] = policy.ClusterNode{Labels: n.Labels, Addresses: n.All}
+	}
 	v.Policies, v.ClusterPolicies, v.NetworkPolicies = byName(w.policies), byName(w.clusterPolicies), byName(w.networkPolicies)
 	v.ClusterNetworkPolicies = byName(w.clusterNetworkPolicies)
 	v.Nodes = byName(w.nodes)

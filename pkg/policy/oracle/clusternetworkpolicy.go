@@ -85,10 +85,10 @@ func selectsNamespacedPod(s policy.State, p *networkapi.NamespacedPod, e policy.
 // understood tells whether each peer and protocol is one that is known.
 func (r *clusterRule) understood() bool {
 	for _, peer := range r.peers {
-		if peer.Namespaces == nil && peer.Pods == nil && peer.Networks == nil {
+		if peer.Namespaces == nil && peer.Pods == nil && peer.Networks == nil && peer.Nodes == nil {
 			return false
 		}
-		for _, selector := range []*metav1.LabelSelector{peer.Namespaces} {
+		for _, selector := range []*metav1.LabelSelector{peer.Namespaces, peer.Nodes} {
 			if selector != nil {
 				if _, err := metav1.LabelSelectorAsSelector(selector); err != nil {
 					return false
@@ -108,6 +108,9 @@ func (r *clusterRule) understood() bool {
 func (r *clusterRule) matches(s policy.State, e policy.Endpoint, ingress bool, address netip.Addr, p Packet) bool {
 	peers := func(pod *policy.Endpoint) bool {
 		for _, peer := range r.peers {
+			if pod == nil && peer.Nodes != nil && isNode(s, address, func(labels map[string]string) bool { return selects(*peer.Nodes, labels) }) {
+				return true
+			}
 			for _, network := range peer.Networks {
 				if pod == nil && netip.MustParsePrefix(string(network)).Contains(address) {
 					return true

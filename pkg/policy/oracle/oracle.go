@@ -251,10 +251,16 @@ func peerMatches(s policy.State, namespace *string, peer v1alpha1.Peer, address 
 		return true
 	case peer.Entity == v1alpha1.EntityHost:
 		return slices.Contains(s.Node.HostAddresses, address)
+	case peer.Entity == v1alpha1.EntityRemoteNode:
+		return slices.ContainsFunc(s.Node.Nodes, func(n policy.ClusterNode) bool { return n.Remote && slices.Contains(n.Addresses, address) })
+	case peer.Entity == v1alpha1.EntityKubeAPIServer:
+		return slices.Contains(s.Node.APIServer, address)
+	case peer.Entity == v1alpha1.EntityCluster:
+		return inCluster(s, address)
 	case peer.Entity == v1alpha1.EntityWorld:
-		return !slices.Contains(s.Node.HostAddresses, address) &&
-			!slices.ContainsFunc(s.Node.PodNetworks, func(n netip.Prefix) bool { return n.Contains(address) }) &&
-			!slices.ContainsFunc(s.Endpoints, func(e policy.Endpoint) bool { return slices.Contains(e.Addresses, address) })
+		return !inCluster(s, address)
+	case peer.NodeSelector != nil:
+		return isNode(s, address, func(labels map[string]string) bool { return matches(*peer.NodeSelector, labels) })
 	}
 	for _, e := range s.Endpoints {
 		if !slices.Contains(e.Addresses, address) {
@@ -271,6 +277,21 @@ func peerMatches(s policy.State, namespace *string, peer v1alpha1.Peer, address 
 		}
 	}
 	return false
+}
+
+// inCluster tells whether a pod or a node has the address, or a pod could.
+func inCluster(s policy.State, address netip.Addr) bool {
+	return slices.Contains(s.Node.HostAddresses, address) ||
+		isNode(s, address, func(map[string]string) bool { return true }) ||
+		slices.ContainsFunc(s.Node.PodNetworks, func(n netip.Prefix) bool { return n.Contains(address) }) ||
+		slices.ContainsFunc(s.Endpoints, func(e policy.Endpoint) bool { return slices.Contains(e.Addresses, address) })
+}
+
+// isNode tells whether the address is one of a node with such labels.
+func isNode(s policy.State, address netip.Addr, with func(labels map[string]string) bool) bool {
+	return slices.ContainsFunc(s.Node.Nodes, func(n policy.ClusterNode) bool {
+		return with(n.Labels) && (slices.Contains(n.Addresses, address) || !n.Remote && slices.Contains(s.Node.HostAddresses, address))
+	})
 }
 
 func protocolsMatch(r v1alpha1.RuleProtocols, p Packet) bool {

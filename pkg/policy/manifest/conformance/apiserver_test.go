@@ -92,6 +92,7 @@ func (s *apiServer) admit(t testing.TB, object map[string]any) (form, rules []st
 type mistaken struct {
 	*rand.Rand
 	cluster bool    // of a NetIOClusterPolicy
+	grown   *bool   // a list is too long already; lists in it would be without end
 	rate    float64 // of mistakes, for each choice; 0: a single one
 	choice  *int    // counted down: the single mistake is made at 0
 }
@@ -151,7 +152,8 @@ func (m mistaken) list(atLeast, atMost int, element func() any) any {
 	for range n {
 		out = append(out, element())
 	}
-	if m.wrong() && n > 0 {
+	if m.wrong() && n > 0 && !*m.grown {
+		*m.grown = true
 		for len(out) < 70 {
 			out = append(out, out[m.IntN(n)])
 		}
@@ -217,12 +219,14 @@ func (m mistaken) prefix() any {
 
 func (m mistaken) peer() any {
 	all := map[string]func() any{
-		"podSelector": m.selector, "namespaceSelector": m.selector, "cidr": m.prefix,
+		"podSelector": m.selector, "namespaceSelector": m.selector, "nodeSelector": m.selector, "cidr": m.prefix,
 		"except": func() any { return m.list(1, 2, m.prefix) },
-		"entity": func() any { return choose(m, []string{"host", "world", "all"}, "", "Host", "moon", true) },
+		"entity": func() any {
+			return choose(m, []string{"host", "world", "all", "cluster", "remote-node", "kube-apiserver"}, "", "Host", "moon", true)
+		},
 	}
 	fields := map[string]func() any{}
-	kind := [][]string{{"podSelector"}, {"namespaceSelector"}, {"podSelector", "namespaceSelector"}, {"cidr"}, {"cidr", "except"}, {"entity"}}
+	kind := [][]string{{"podSelector"}, {"namespaceSelector"}, {"podSelector", "namespaceSelector"}, {"nodeSelector"}, {"cidr"}, {"cidr", "except"}, {"entity"}}
 	for _, name := range kind[m.IntN(len(kind))] {
 		fields[name] = all[name]
 	}
@@ -365,7 +369,7 @@ func TestRandomObjects(t *testing.T) {
 	accepted, form, rules := 0, 0, 0
 	for seed := range uint64(1000) {
 		random := rand.New(rand.NewPCG(seed, 3))
-		m := mistaken{random, seed%8 >= 4, []float64{0, 0, 0.03, 0.15}[seed%4], new(random.IntN(150))}
+		m := mistaken{random, seed%8 >= 4, new(false), []float64{0, 0, 0.03, 0.15}[seed%4], new(random.IntN(150))}
 		server := servers[seed%8/4]
 		switch r := server.compare(t, server.object(m.spec())); {
 		case len(r.form) > 0:
