@@ -73,6 +73,15 @@ type NetIOClusterPolicySpec struct {
 	// +optional
 	NamespaceSelector *LabelSelector `json:"namespaceSelector,omitempty"`
 
+	// serviceAccounts narrows the policy to pods that run as one of these service
+	// accounts of their namespace. At most 64.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	ServiceAccounts []ServiceAccountName `json:"serviceAccounts,omitempty"`
+
 	// policyTypes are the directions that a policy of the tier Normal covers. In a
 	// direction that is covered, everything is dropped that no rule allows.
 	// Default: Ingress, and also Egress if there are egress rules. Policies of the

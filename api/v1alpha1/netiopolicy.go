@@ -59,6 +59,15 @@ type NetIOPolicySpec struct {
 	// +required
 	PodSelector LabelSelector `json:"podSelector"`
 
+	// serviceAccounts narrows the policy to pods that run as one of these service
+	// accounts of their namespace. At most 64.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	ServiceAccounts []ServiceAccountName `json:"serviceAccounts,omitempty"`
+
 	// policyTypes are the directions that the policy covers. In a direction that
 	// is covered, everything is dropped that no rule allows: a policy that
 	// covers a direction and has no rules in it closes the direction. Default:

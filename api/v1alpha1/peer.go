@@ -2,11 +2,11 @@
 
 package v1alpha1
 
-// Peer is the other side of a connection: pods by their labels (podSelector,
-// namespaceSelector or both), nodes by theirs (nodeSelector), addresses (cidr) or an
+// Peer is the other side of a connection: pods by their labels and service accounts
+// (podSelector, namespaceSelector, serviceAccounts, together or alone), nodes by theirs (nodeSelector), addresses (cidr) or an
 // entity.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.podSelector) || has(self.namespaceSelector) ? 1 : 0) + (has(self.nodeSelector) ? 1 : 0) + (has(self.cidr) ? 1 : 0) + (has(self.entity) ? 1 : 0) == 1",message="must be exactly one of: pods (podSelector, namespaceSelector or both), nodeSelector, cidr, entity; write a list entry for each peer"
+// +kubebuilder:validation:XValidation:rule="(has(self.podSelector) || has(self.namespaceSelector) || has(self.serviceAccounts) ? 1 : 0) + (has(self.nodeSelector) ? 1 : 0) + (has(self.cidr) ? 1 : 0) + (has(self.entity) ? 1 : 0) == 1",message="must be exactly one of: pods (podSelector, namespaceSelector, serviceAccounts), nodeSelector, cidr, entity; write a list entry for each peer"
 // +kubebuilder:validation:XValidation:rule="!has(self.except) || has(self.cidr)",fieldPath=".except",message="needs cidr: give the prefix that these are taken out of"
 // +kubebuilder:validation:XValidation:rule="!has(self.except) || !has(self.cidr) || !isCIDR(self.cidr) || self.except.all(e, !isCIDR(e) || (cidr(self.cidr).containsCIDR(e) && cidr(self.cidr).prefixLength() < cidr(e).prefixLength()))",fieldPath=".except",message="must lie within cidr and be smaller than it: remove what is not part of cidr"
 type Peer struct {
@@ -24,6 +24,15 @@ type Peer struct {
 	//
 	// +optional
 	NamespaceSelector *LabelSelector `json:"namespaceSelector,omitempty"`
+
+	// serviceAccounts narrows the pods to those that run as one of these service
+	// accounts of their namespace. At most 64.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	ServiceAccounts []ServiceAccountName `json:"serviceAccounts,omitempty"`
 
 	// nodeSelector picks nodes of the cluster by their labels: all addresses of their
 	// Node objects, and the entity host of the node that the pod runs on. An empty
@@ -55,6 +64,14 @@ type Peer struct {
 	// +optional
 	Entity Entity `json:"entity,omitempty"`
 }
+
+// ServiceAccountName is the name of a service account: lower-case letters, digits,
+// '-' and '.', at most 253, beginning and ending with a letter or digit.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=253
+// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+type ServiceAccountName string
 
 // Entity is a peer that is neither labels nor a prefix.
 //

@@ -253,6 +253,11 @@ func (in *NetIOClusterPolicySpec) DeepCopyInto(out *NetIOClusterPolicySpec) {
 		*out = new(LabelSelector)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.ServiceAccounts != nil {
+		in, out := &in.ServiceAccounts, &out.ServiceAccounts
+		*out = make([]ServiceAccountName, len(*in))
+		copy(*out, *in)
+	}
 	if in.PolicyTypes != nil {
 		in, out := &in.PolicyTypes, &out.PolicyTypes
 		*out = make([]PolicyType, len(*in))
@@ -437,6 +442,11 @@ func (in *NetIOPolicySpec) DeepCopyInto(out *NetIOPolicySpec) {
 		**out = **in
 	}
 	in.PodSelector.DeepCopyInto(&out.PodSelector)
+	if in.ServiceAccounts != nil {
+		in, out := &in.ServiceAccounts, &out.ServiceAccounts
+		*out = make([]ServiceAccountName, len(*in))
+		copy(*out, *in)
+	}
 	if in.PolicyTypes != nil {
 		in, out := &in.PolicyTypes, &out.PolicyTypes
 		*out = make([]PolicyType, len(*in))
@@ -480,6 +490,11 @@ func (in *Peer) DeepCopyInto(out *Peer) {
 		in, out := &in.NamespaceSelector, &out.NamespaceSelector
 		*out = new(LabelSelector)
 		(*in).DeepCopyInto(*out)
+	}
+	if in.ServiceAccounts != nil {
+		in, out := &in.ServiceAccounts, &out.ServiceAccounts
+		*out = make([]ServiceAccountName, len(*in))
+		copy(*out, *in)
 	}
 	if in.NodeSelector != nil {
 		in, out := &in.NodeSelector, &out.NodeSelector

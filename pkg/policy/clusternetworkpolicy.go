@@ -83,6 +83,9 @@ func newClusterNetworkPolicy(in *networkapi.ClusterNetworkPolicy) *clusterNetwor
 	default:
 		p.err = errors.New("spec.subject: expected one of namespaces and pods")
 	}
+	if err := wellFormed(p.subject, p.pods); err != nil {
+		p.subject, p.pods, p.err = nil, nil, fmt.Errorf("spec.subject: %w", err)
+	}
 
 	for i, r := range in.Spec.Ingress {
 		o := newOrderedRule("ingress", i, r.Name, r.Action, r.Protocols)
@@ -189,6 +192,14 @@ func (o *orderedRule) peer(field string, p networkapi.ClusterNetworkPolicyEgress
 			given++
 		}
 	}
+	selectors := []*metav1.LabelSelector{p.Namespaces, p.Nodes}
+	if p.Pods != nil {
+		selectors = append(selectors, &p.Pods.NamespaceSelector, &p.Pods.PodSelector)
+	}
+	if err := wellFormed(selectors...); err != nil {
+		o.fail(field, err)
+		return
+	}
 	switch {
 	case given != 1:
 		o.fail(field, errors.New("expected one kind of peer that is known here"))
@@ -250,13 +261,24 @@ func (p *clusterNetworkPolicy) selection(pods v1alpha1.LabelSelector) (selection
 	}
 	namespaces, err := parseSelector(new(labelSelector(p.subject)))
 	if err != nil {
-		return inNamespaces(everything, everything), fmt.Errorf("spec.subject: namespaces: %w", err)
+		return inNamespaces(everything, everything), fmt.Errorf("spec.subject: %w", err)
 	}
 	parsed, err := parseSelector(&pods)
 	if err != nil {
-		return inNamespaces(everything, everything), fmt.Errorf("spec.subject: pods: %w", err)
+		return inNamespaces(everything, everything), fmt.Errorf("spec.subject: %w", err)
 	}
 	return inNamespaces(namespaces, parsed), p.err
+}
+
+// wellFormed says what is wrong with selectors: their CRD does not look at keys,
+// operators and values.
+func wellFormed(selectors ...*metav1.LabelSelector) error {
+	for _, s := range selectors {
+		if _, err := metav1.LabelSelectorAsSelector(s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *clusterNetworkPolicy) podSelector() v1alpha1.LabelSelector {

@@ -151,8 +151,9 @@ func TestClusterNetworkPolicyNotUnderstood(t *testing.T) {
 		{"priority", "{tier: Admin, priority: 1001, subject: {namespaces: {}}, ", "spec.priority"},
 		{"subject", "{tier: Admin, subject: {}, ", "spec.subject"},
 		{"two subjects", "{tier: Admin, subject: {namespaces: {}, pods: {}}, ", "spec.subject"},
-		{"namespaces of the subject", "{tier: Admin, subject: {namespaces: {matchExpressions: [{key: a, operator: in}]}}, ", "spec.subject: namespaces"},
-		{"pods of the subject", "{tier: Admin, subject: {pods: {podSelector: {matchLabels: {'a b': c}}}}, ", "spec.subject: pods"},
+		{"namespaces of the subject", "{tier: Admin, subject: {namespaces: {matchExpressions: [{key: a, operator: in}]}}, ", "spec.subject"},
+		{"a label that only NetIO gives", "{tier: Admin, subject: {pods: {podSelector: {matchLabels: {port/TCP/http: '80'}}}}, ", "spec.subject"},
+		{"pods of the subject", "{tier: Admin, subject: {pods: {podSelector: {matchLabels: {'a b': c}}}}, ", "spec.subject"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for action, allowed := range map[string]bool{"Accept": true, "Deny": false, "Pass": false, "Skip": false} {

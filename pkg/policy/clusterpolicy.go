@@ -29,11 +29,11 @@ func translateCluster(p *v1alpha1.NetIOClusterPolicy) translation {
 		policyTypes: p.Spec.PolicyTypes, audit: p.Spec.Audit, actions: everyAction,
 	}
 	w.own = func(pods selector) selection { return inNamespaces(everything, pods) }
-	pods, err := optionalSelector(p.Spec.PodSelector)
+	pods, err := selectorOrEverything(running(p.Spec.PodSelector, p.Spec.ServiceAccounts))
 	if err != nil {
 		w.subjectErr = fmt.Errorf("spec.podSelector: %w", err)
 	}
-	namespaces, err := optionalSelector(p.Spec.NamespaceSelector)
+	namespaces, err := selectorOrEverything(running(p.Spec.NamespaceSelector, nil))
 	if err != nil {
 		w.subjectErr = fmt.Errorf("spec.namespaceSelector: %w", err)
 	}
@@ -47,11 +47,8 @@ func translateCluster(p *v1alpha1.NetIOClusterPolicy) translation {
 	return w.translate()
 }
 
-// optionalSelector is everything where there is none, and with an error.
-func optionalSelector(s *v1alpha1.LabelSelector) (selector, error) {
-	if s == nil {
-		return everything, nil
-	}
+// selectorOrEverything is everything with an error.
+func selectorOrEverything(s *v1alpha1.LabelSelector) (selector, error) {
 	parsed, err := parseSelector(s)
 	if err != nil {
 		return everything, err

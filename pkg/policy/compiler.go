@@ -189,7 +189,7 @@ func (c *Compiler) SetEndpoint(in Endpoint) {
 		e = nil
 	}
 	as, ports := addresses(in.Addresses), distinct(in.Ports)
-	labels := withPorts(in.Labels, ports)
+	labels := inLabels(&in, ports)
 	if e == nil {
 		c.namePorts(ports, 1)
 		e = &endpoint{id: in.ID, namespace: c.namespace(in.Namespace), remote: in.Remote, labels: labels, ports: ports, addresses: as}

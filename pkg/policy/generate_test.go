@@ -105,9 +105,24 @@ func (g generator) selector() v1alpha1.LabelSelector {
 	return s
 }
 
+func (g generator) serviceAccounts() []v1alpha1.ServiceAccountName {
+	if !g.one(5) {
+		return nil
+	}
+	return append(list(g, 1, func() v1alpha1.ServiceAccountName { return "web" }), pick[v1alpha1.ServiceAccountName](g, "web", "db"))
+}
+
 func (g generator) peer() v1alpha1.Peer {
 	var p v1alpha1.Peer
-	switch g.choose(6) {
+	switch g.choose(7) {
+	case 6:
+		p.ServiceAccounts = []v1alpha1.ServiceAccountName{pick[v1alpha1.ServiceAccountName](g, "web", "db")}
+		if g.one(3) {
+			p.PodSelector = new(g.selector())
+		}
+		if g.one(3) {
+			p.NamespaceSelector = new(g.selector())
+		}
 	case 5:
 		p.NodeSelector = new(g.selector())
 	case 0:
@@ -157,7 +172,7 @@ func (g generator) policy(namespace, name string) *v1alpha1.NetIOPolicy {
 	if !g.one(3) {
 		s.Priority = new(pick[int32](g, 0, 100, 500, 1000))
 	}
-	s.PodSelector = g.selector()
+	s.PodSelector, s.ServiceAccounts = g.selector(), g.serviceAccounts()
 	s.Audit = g.one(4)
 	ruleName := func(i int) v1alpha1.RuleName {
 		if g.one(3) {
@@ -200,7 +215,7 @@ func (g generator) clusterPolicy(name string) *v1alpha1.NetIOClusterPolicy {
 	p := &v1alpha1.NetIOClusterPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	like := g.policy("", name)
 	s := &p.Spec
-	s.Priority, s.Audit = like.Spec.Priority, like.Spec.Audit
+	s.Priority, s.Audit, s.ServiceAccounts = like.Spec.Priority, like.Spec.Audit, like.Spec.ServiceAccounts
 	s.Tier = pick(g, "", v1alpha1.TierAdmin, v1alpha1.TierNormal, v1alpha1.TierBaseline, v1alpha1.TierBaseline)
 	if s.Tier == "" || s.Tier == v1alpha1.TierNormal {
 		s.PolicyTypes = like.Spec.PolicyTypes
@@ -306,7 +321,7 @@ func (g generator) clusterNetworkPolicy(name string) *networkapi.ClusterNetworkP
 func (g generator) endpoint(id string) policy.Endpoint {
 	return policy.Endpoint{
 		ID: id, Namespace: pick(g, namespaceNames...), Name: id,
-		Labels: g.labels(), Addresses: list(g, 2, g.address), Remote: g.one(4), Ports: g.ports(),
+		Labels: g.labels(), Addresses: list(g, 2, g.address), Remote: g.one(4), Ports: g.ports(), ServiceAccount: pick(g, "", "web", "db"),
 	}
 }
 

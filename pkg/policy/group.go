@@ -48,7 +48,7 @@ type endpoint struct {
 	id        string
 	namespace *namespace
 	remote    bool
-	labels    map[string]string // and those of ports
+	labels    map[string]string // see inLabels
 	ports     []Port            // that have a name
 	addresses []address
 	groups    []*group // sorted by id

@@ -34,7 +34,7 @@ type portKey struct {
 	name     string
 }
 
-// label is that of endpoints that have the port. No label of a pod has two slashes.
+// label is that of endpoints that have the port.
 func (k portKey) label() string { return "port/" + string(k.protocol) + "/" + k.name }
 
 // setKubernetes adds the policy that has the name in the tables, or changes it.
@@ -118,21 +118,6 @@ func distinct(ports []Port) []Port {
 		if !slices.ContainsFunc(all, func(q Port) bool { return p.Name == q.Name && p.Protocol == q.Protocol }) {
 			all = append(all, p)
 		}
-	}
-	return all
-}
-
-// withPorts are the labels of an endpoint, and one for each of its named ports.
-func withPorts(labels map[string]string, ports []Port) map[string]string {
-	if len(ports) == 0 {
-		return labels
-	}
-	all := make(map[string]string, len(labels)+len(ports))
-	for k, v := range labels {
-		all[k] = v
-	}
-	for _, p := range ports {
-		all[portKey{p.Protocol, p.Name}.label()] = strconv.Itoa(int(p.Number))
 	}
 	return all
 }

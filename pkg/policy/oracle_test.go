@@ -269,7 +269,7 @@ func (g generator) change(s policy.State) policy.State {
 		s.Node = g.node()
 	case 8:
 		if at >= 0 {
-			s.Endpoints[at].Ports = g.ports()
+			s.Endpoints[at].Ports, s.Endpoints[at].ServiceAccount = g.ports(), pick(g, "", "web", "db")
 		}
 	case 9:
 		s.NetworkPolicies = slices.DeleteFunc(s.NetworkPolicies, func(p *networkingv1.NetworkPolicy) bool { return p.Name == np })

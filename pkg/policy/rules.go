@@ -93,7 +93,7 @@ func translate(p *v1alpha1.NetIOPolicy) translation {
 		policyTypes: p.Spec.PolicyTypes, audit: p.Spec.Audit, actions: "Allow or Deny", ingress: p.Spec.Ingress, egress: p.Spec.Egress,
 	}
 	w.own = func(pods selector) selection { return inNamespace(p.Namespace, pods) }
-	pods, err := parseSelector(&p.Spec.PodSelector)
+	pods, err := parseSelector(running(&p.Spec.PodSelector, p.Spec.ServiceAccounts))
 	if err != nil {
 		pods, w.subjectErr = everything, fmt.Errorf("spec.podSelector: %w", err)
 	}
@@ -292,13 +292,13 @@ func (t *ruleTranslator) rule(direction string, index int, name v1alpha1.RuleNam
 // peer translates a peer.
 func (t *ruleTranslator) peer(p *v1alpha1.Peer) (peerSet, error) {
 	kinds := 0
-	for _, given := range []bool{p.PodSelector != nil || p.NamespaceSelector != nil, p.NodeSelector != nil, p.CIDR != "", p.Entity != ""} {
+	for _, given := range []bool{p.PodSelector != nil || p.NamespaceSelector != nil || len(p.ServiceAccounts) > 0, p.NodeSelector != nil, p.CIDR != "", p.Entity != ""} {
 		if given {
 			kinds++
 		}
 	}
 	if kinds != 1 || len(p.Except) > 0 && p.CIDR == "" {
-		return peerSet{}, fmt.Errorf("expected exactly one of podSelector and namespaceSelector, nodeSelector, cidr (with except), entity")
+		return peerSet{}, fmt.Errorf("expected exactly one of podSelector, namespaceSelector and serviceAccounts, nodeSelector, cidr (with except), entity")
 	}
 	switch {
 	case p.CIDR != "":
@@ -318,11 +318,7 @@ func (t *ruleTranslator) peer(p *v1alpha1.Peer) (peerSet, error) {
 		return peerSet{name: setName("nodes:" + nodes.text), nodes: &nodes}, nil
 	}
 
-	everyPod := v1alpha1.LabelSelector{}
-	if p.PodSelector == nil {
-		p = &v1alpha1.Peer{PodSelector: &everyPod, NamespaceSelector: p.NamespaceSelector}
-	}
-	pods, err := parseSelector(p.PodSelector)
+	pods, err := parseSelector(running(p.PodSelector, p.ServiceAccounts))
 	if err != nil {
 		return peerSet{}, fmt.Errorf("podSelector: %w", err)
 	}

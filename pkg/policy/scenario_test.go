@@ -19,6 +19,7 @@ import (
 //
 //	shop: web 10.0.0.1, fd00::1 · db 10.0.0.2 · bare 10.0.0.3 (no labels)
 //	bank (env=prod): web 10.0.0.11 · db 10.0.0.12, remote
+//	service accounts: front of web, store of db
 //	host 192.0.2.1, as a node 198.51.100.1 (disk=ssd) · other node 198.51.100.2 (disk=hdd)
 //	API server 198.51.100.2, its service 10.96.0.1 · world 203.0.113.1
 func scenarioState(t *testing.T, policies string) policy.State {
@@ -52,6 +53,9 @@ func scenarioState(t *testing.T, policies string) policy.State {
 			},
 			APIServer: append(address("198.51.100.2"), address("10.96.0.1")...),
 		},
+	}
+	for i, e := range s.Endpoints {
+		s.Endpoints[i].ServiceAccount = map[string]string{"web": "front", "db": "store"}[e.Labels["app"]]
 	}
 	for i, document := range strings.Split(policies, "---\n") {
 		if strings.TrimSpace(document) == "" {
@@ -258,6 +262,16 @@ ingress:
 				other > db tcp/5: deny
 				other > db tcp/6: allow by p0/ingress[5]
 				web > db tcp/6: deny`,
+		}, {
+			name:     "service accounts narrow who is selected, and who the peer is",
+			policies: "{podSelector: {}, serviceAccounts: [store], ingress: [{action: Allow, from: [{serviceAccounts: [front], namespaceSelector: {}}], ports: [{port: 1}]}, {action: Allow, from: [{serviceAccounts: [front, store]}], ports: [{port: 2}]}]}",
+			want: `
+				web > db tcp/1: allow by p0/ingress[0]
+				bank-web > db tcp/1: allow by p0/ingress[0]
+				bare > db tcp/1: deny
+				web > db tcp/2: allow by p0/ingress[1]
+				bank-web > db tcp/2: deny
+				bare > web tcp/1: allow`,
 		}, {
 			name:     "a prefix without its exceptions, pods' addresses too",
 			policies: "{podSelector: {}, ingress: [{action: Allow, from: [{cidr: 10.0.0.0/8, except: [10.0.0.2/32, 10.0.0.8/29]}]}]}",

@@ -26,6 +26,8 @@ type Endpoint struct {
 	Name      string
 	Labels    map[string]string
 	Addresses []netip.Addr
+	// ServiceAccount is the name of the one that it runs as, "" if that is not known.
+	ServiceAccount string
 	// Ports that have a name; of two with one name and protocol the first counts.
 	Ports []Port
 	// Remote says that the endpoint is no port of this node's forwarder: rules

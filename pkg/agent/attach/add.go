@@ -29,6 +29,8 @@ type Request struct {
 	// Namespace, Name and UID of the pod, "" where the runtime does not tell.
 	Namespace, Name, UID string
 	Labels               map[string]string
+	// ServiceAccount that the pod runs as, "" if that is not known.
+	ServiceAccount string
 	// Addresses that the pod is to have; a family that is not named gets one
 	// all the same.
 	Addresses []netip.Addr
@@ -123,7 +125,7 @@ func (m *Manager) add(ctx context.Context, r Request, nsID netnsid.ID) (_ *attac
 
 	a := &attachment.Attachment{
 		ID: r.ID, NetNS: r.NetNS, NetNSID: nsID, Namespace: r.Namespace, Name: r.Name, UID: r.UID,
-		Labels: maps.Clone(r.Labels), MTU: r.MTU, Since: time.Now().UTC(),
+		Labels: maps.Clone(r.Labels), ServiceAccount: r.ServiceAccount, MTU: r.MTU, Since: time.Now().UTC(),
 	}
 	a.Port = m.reservePort(r.ID)
 	undo = append(undo, func() error { m.freePort(a.Port); return nil })

@@ -72,9 +72,11 @@ type Attachment struct {
 	Name      string            `json:"name"`
 	UID       string            `json:"uid,omitempty"`
 	Labels    map[string]string `json:"labels,omitempty"`
-	Addresses []netip.Addr      `json:"addresses"`
-	MTU       int               `json:"mtu"`
-	IfIndex   int               `json:"ifIndex"`
+	// ServiceAccount that the pod runs as, "" if that is not known.
+	ServiceAccount string       `json:"serviceAccount,omitempty"`
+	Addresses      []netip.Addr `json:"addresses"`
+	MTU            int          `json:"mtu"`
+	IfIndex        int          `json:"ifIndex"`
 	// Routes in the pod, in the order they were made.
 	Routes []Route   `json:"routes"`
 	Since  time.Time `json:"since"`

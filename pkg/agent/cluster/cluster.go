@@ -208,6 +208,6 @@ func (s *Source) Identify(ctx context.Context, r *attach.Request) error {
 	if err != nil {
 		return err
 	}
-	r.Labels = p.Labels
+	r.Labels, r.ServiceAccount = p.Labels, p.ServiceAccount
 	return nil
 }

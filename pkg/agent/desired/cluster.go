@@ -37,6 +37,8 @@ type Pod struct {
 	Addresses []netip.Addr
 	// Ports that have a name.
 	Ports []policy.Port
+	// ServiceAccount is the name of the one that it runs as.
+	ServiceAccount string
 }
 
 // pod is the pod that an attachment belongs to, nil if the cluster does not know
@@ -105,9 +107,9 @@ func attached(s State) (map[string]policy.Endpoint, map[*Pod]bool) {
 	all := make(map[string]policy.Endpoint, len(s.Attachments))
 	local := make(map[*Pod]bool, len(s.Attachments))
 	for name, a := range s.Attachments {
-		e := policy.Endpoint{ID: name, Namespace: a.Namespace, Name: a.Name, Labels: a.Labels, Addresses: a.Addresses}
+		e := policy.Endpoint{ID: name, Namespace: a.Namespace, Name: a.Name, Labels: a.Labels, Addresses: a.Addresses, ServiceAccount: a.ServiceAccount}
 		if p := s.Cluster.pod(a); p != nil {
-			e.Labels, e.Ports = p.Labels, p.Ports
+			e.Labels, e.Ports, e.ServiceAccount = p.Labels, p.Ports, p.ServiceAccount
 			local[p] = true
 		}
 		all[name] = e
@@ -144,7 +146,7 @@ func (b *Builder) compileEndpoints(s State) {
 	for name, p := range pods {
 		if remote(p) && b.remote[name] != p {
 			b.compiler.SetEndpoint(policy.Endpoint{
-				ID: remoteID(name), Namespace: p.Namespace, Name: p.Name, Labels: p.Labels, Addresses: p.Addresses, Ports: p.Ports, Remote: true,
+				ID: remoteID(name), Namespace: p.Namespace, Name: p.Name, Labels: p.Labels, Addresses: p.Addresses, Ports: p.Ports, ServiceAccount: p.ServiceAccount, Remote: true,
 			})
 			b.remote[name] = p
 		}
@@ -153,6 +155,6 @@ func (b *Builder) compileEndpoints(s State) {
 }
 
 func sameEndpoint(a, b policy.Endpoint) bool {
-	return a.Namespace == b.Namespace && a.Remote == b.Remote && maps.Equal(a.Labels, b.Labels) &&
+	return a.Namespace == b.Namespace && a.ServiceAccount == b.ServiceAccount && a.Remote == b.Remote && maps.Equal(a.Labels, b.Labels) &&
 		slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Ports, b.Ports)
 }

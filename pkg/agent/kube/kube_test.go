@@ -134,13 +134,14 @@ func TestWatcher(t *testing.T) {
 	}()
 	web := newPod("web", map[string]string{"app": "web"})
 	web.Spec.Containers[0].Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}, {ContainerPort: 9090}}
+	web.Spec.ServiceAccountName = "runner"
 	always := corev1.ContainerRestartPolicyAlways
 	web.Spec.InitContainers = []corev1.Container{{
 		Name: "sidecar", Image: "none", RestartPolicy: &always,
 		Ports: []corev1.ContainerPort{{Name: "dns", ContainerPort: 53, Protocol: corev1.ProtocolUDP}},
 	}}
 	b.must(b.Create(ctx, web))
-	if p := <-asked; p == nil || p.UID != string(web.UID) || p.Labels["app"] != "web" ||
+	if p := <-asked; p == nil || p.UID != string(web.UID) || p.Labels["app"] != "web" || p.ServiceAccount != "runner" ||
 		!slices.Equal(p.Ports, []policy.Port{{Name: "http", Protocol: corev1.ProtocolTCP, Number: 8080}, {Name: "dns", Protocol: corev1.ProtocolUDP, Number: 53}}) {
 		t.Errorf("pod %+v", p)
 	}

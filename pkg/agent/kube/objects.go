@@ -57,7 +57,7 @@ func podOf(o *corev1.Pod) *desired.Pod {
 	if o.Spec.HostNetwork || o.Status.Phase == corev1.PodSucceeded || o.Status.Phase == corev1.PodFailed {
 		return nil
 	}
-	p := &desired.Pod{Namespace: unique.Make(o.Namespace).Value(), Name: o.Name, UID: string(o.UID), Labels: slimLabels(o.Labels)}
+	p := &desired.Pod{Namespace: unique.Make(o.Namespace).Value(), Name: o.Name, UID: string(o.UID), Labels: slimLabels(o.Labels), ServiceAccount: unique.Make(o.Spec.ServiceAccountName).Value()}
 	for _, ip := range o.Status.PodIPs {
 		if a, err := netip.ParseAddr(ip.IP); err == nil {
 			p.Addresses = append(p.Addresses, a.Unmap())
@@ -86,7 +86,7 @@ func slimLabels(labels map[string]string) map[string]string {
 }
 
 func samePod(a, b *desired.Pod) bool {
-	// What the spec says of ports never changes.
+	// What the spec says of ports and service account never changes.
 	return a.UID == b.UID && maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Addresses, b.Addresses)
 }
 

@@ -155,7 +155,7 @@ func TestMistakes(t *testing.T) {
   - action: Deny
     from: []
 `, []string{
-			`8:12: NetIOPolicy shop/web: spec.ingress[0].from[0]: |must be exactly one of: pods (podSelector, namespaceSelector or both), nodeSelector, cidr, entity`,
+			`8:12: NetIOPolicy shop/web: spec.ingress[0].from[0]: |must be exactly one of: pods (podSelector, namespaceSelector, serviceAccounts), nodeSelector, cidr, entity`,
 			`8:16: NetIOPolicy shop/web: spec.ingress[0].from[1]: |must be exactly one of`,
 			`8:60: NetIOPolicy shop/web: spec.ingress[0].from[2].entity: |is "moon": expected one of host, remote-node, cluster, kube-apiserver, world, all`,
 			`10:11: NetIOPolicy shop/web: spec.ingress[1].from: |has 0 entries`,

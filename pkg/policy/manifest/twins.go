@@ -35,9 +35,9 @@ var twins = map[string]func(any) bool{
 	},
 	"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')": func(v any) bool { return ruleName.MatchString(v.(string)) },
 
-	"(has(self.podSelector) || has(self.namespaceSelector) ? 1 : 0) + (has(self.nodeSelector) ? 1 : 0) + (has(self.cidr) ? 1 : 0) + (has(self.entity) ? 1 : 0) == 1": func(v any) bool {
+	"(has(self.podSelector) || has(self.namespaceSelector) || has(self.serviceAccounts) ? 1 : 0) + (has(self.nodeSelector) ? 1 : 0) + (has(self.cidr) ? 1 : 0) + (has(self.entity) ? 1 : 0) == 1": func(v any) bool {
 		kinds := 0
-		for _, given := range []bool{has(v, "podSelector") || has(v, "namespaceSelector"), has(v, "nodeSelector"), has(v, "cidr"), has(v, "entity")} {
+		for _, given := range []bool{has(v, "podSelector") || has(v, "namespaceSelector") || has(v, "serviceAccounts"), has(v, "nodeSelector"), has(v, "cidr"), has(v, "entity")} {
 			if given {
 				kinds++
 			}

@@ -157,7 +157,7 @@ func matchingRules(s policy.State, e policy.Endpoint, audited bool, direction v1
 		}
 	}
 	for _, np := range s.Policies {
-		if np.Namespace != e.Namespace || !matches(np.Spec.PodSelector, e.Labels) || np.Spec.Audit && !audited {
+		if np.Namespace != e.Namespace || !matches(np.Spec.PodSelector, e.Labels) || !runsAs(np.Spec.ServiceAccounts, e) || np.Spec.Audit && !audited {
 			continue
 		}
 		closed = closed || covers(np.Spec.PolicyTypes, len(np.Spec.Egress), direction)
@@ -219,9 +219,14 @@ func covers(types []v1alpha1.PolicyType, egressRules int, direction v1alpha1.Pol
 	return direction == v1alpha1.PolicyTypeIngress || egressRules > 0
 }
 
+// runsAs tells whether the pod runs as one of the service accounts, if there are any.
+func runsAs(accounts []v1alpha1.ServiceAccountName, e policy.Endpoint) bool {
+	return len(accounts) == 0 || slices.Contains(accounts, v1alpha1.ServiceAccountName(e.ServiceAccount))
+}
+
 func selectsPod(cp *v1alpha1.NetIOClusterPolicy, s policy.State, e policy.Endpoint) bool {
 	return (cp.Spec.NamespaceSelector == nil || matches(*cp.Spec.NamespaceSelector, namespaceLabels(s, e.Namespace))) &&
-		(cp.Spec.PodSelector == nil || matches(*cp.Spec.PodSelector, e.Labels))
+		(cp.Spec.PodSelector == nil || matches(*cp.Spec.PodSelector, e.Labels)) && runsAs(cp.Spec.ServiceAccounts, e)
 }
 
 // peersMatch tells whether the address is one of the peers, which are pods of the
@@ -272,7 +277,7 @@ func peerMatches(s policy.State, namespace *string, peer v1alpha1.Peer, address 
 		if peer.NamespaceSelector != nil && !matches(*peer.NamespaceSelector, namespaceLabels(s, e.Namespace)) {
 			continue
 		}
-		if peer.PodSelector == nil || matches(*peer.PodSelector, e.Labels) {
+		if (peer.PodSelector == nil || matches(*peer.PodSelector, e.Labels)) && runsAs(peer.ServiceAccounts, e) {
 			return true
 		}
 	}

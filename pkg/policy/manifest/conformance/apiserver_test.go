@@ -211,6 +211,12 @@ func (m mistaken) selector() any {
 	})
 }
 
+func (m mistaken) serviceAccounts() any {
+	return m.list(1, 2, func() any {
+		return choose(m, []string{"web", "a.b-c", "1"}, "", "A", "a_b", "-a", "a.", "a..b", long, long[:253], long[:254], int64(1), "a\n", true)
+	})
+}
+
 func (m mistaken) prefix() any {
 	return choose(m, []string{"10.0.0.0/8", "10.1.0.0/16", "10.1.2.3/32", "0.0.0.0/0", "2001:db8::/32", "2001:DB8:1::/48", "::/0"},
 		"", "10.0.0.0", "10.0.0.1/8", "10.0.0.0/33", "010.0.0.0/8", "::ffff:10.0.0.0/104", "::ffff:0:0/96", "fe80::1%eth0/64", "2001:db8::1/32",
@@ -219,14 +225,14 @@ func (m mistaken) prefix() any {
 
 func (m mistaken) peer() any {
 	all := map[string]func() any{
-		"podSelector": m.selector, "namespaceSelector": m.selector, "nodeSelector": m.selector, "cidr": m.prefix,
+		"podSelector": m.selector, "namespaceSelector": m.selector, "serviceAccounts": m.serviceAccounts, "nodeSelector": m.selector, "cidr": m.prefix,
 		"except": func() any { return m.list(1, 2, m.prefix) },
 		"entity": func() any {
 			return choose(m, []string{"host", "world", "all", "cluster", "remote-node", "kube-apiserver"}, "", "Host", "moon", true)
 		},
 	}
 	fields := map[string]func() any{}
-	kind := [][]string{{"podSelector"}, {"namespaceSelector"}, {"podSelector", "namespaceSelector"}, {"nodeSelector"}, {"cidr"}, {"cidr", "except"}, {"entity"}}
+	kind := [][]string{{"podSelector"}, {"namespaceSelector"}, {"podSelector", "namespaceSelector"}, {"serviceAccounts"}, {"podSelector", "serviceAccounts"}, {"nodeSelector"}, {"cidr"}, {"cidr", "except"}, {"entity"}}
 	for _, name := range kind[m.IntN(len(kind))] {
 		fields[name] = all[name]
 	}
@@ -281,7 +287,8 @@ func (m mistaken) spec() any {
 		"priority": func() any {
 			return choose(m, []int64{0, 500, 1000}, int64(-1), int64(1001), "1", true, int64(math.MinInt64))
 		},
-		"podSelector": m.selector,
+		"podSelector":     m.selector,
+		"serviceAccounts": m.serviceAccounts,
 		"policyTypes": func() any {
 			return m.list(1, 2, func() any { return choose(m, []string{"Ingress", "Egress"}, "ingress", "", int64(1)) })
 		},
