@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package policy makes the forwarder's tables out of NetIOPolicy objects.
+// Package policy makes the forwarder's tables out of policies: NetIO's own kinds, and
+// those of Kubernetes, which are translated in the terms of NetIO's.
 //
-//	NetIOPolicy ──┐                 ┌─> policies: rules that name address sets
-//	endpoints ────┼──> Compile ─────┼─> address sets: one per distinct selector
-//	namespaces ───┤    (Compiler)   └─> endpoint -> names of its policies
-//	node ─────────┘                                  │
-//	                                 old Result ──> Diff ──> Delta
+//	policies ────┐                 ┌─> policies: rules that name address sets
+//	endpoints ───┼──> Compile ─────┼─> address sets: one per distinct selector
+//	namespaces ──┤    (Compiler)   └─> endpoint -> names of its policies
+//	node ────────┘                                  │
+//	                                old Result ──> Diff ──> Delta
+//
+// Their rules stand in one list for each endpoint and direction, by tiers:
+//
+//	Admin      NetIOClusterPolicy, ClusterNetworkPolicy
+//	Normal     NetIOPolicy, NetIOClusterPolicy, NetworkPolicy; what they close
+//	Baseline   NetIOClusterPolicy, ClusterNetworkPolicy
 //
 // Rules hold selectors only by the name of an address set, and equal selectors
 // share one set under a name that is derived from what they say. So the coming
