@@ -225,6 +225,19 @@ func TestClusterNetworkPolicies(t *testing.T) {
 	if got := v.ClusterNetworkPolicies[0]; got.Name != "guard" || got.Spec.Tier != networkapi.AdminTier {
 		t.Errorf("policy %+v", got)
 	}
+
+	// Where the kind is there from the start, no view is without them.
+	again, err := New(b.config)
+	b.must(err)
+	short, cancel := context.WithCancel(ctx)
+	defer cancel()
+	b.must(again.Run(short, func(v *View) {
+		if len(v.ClusterNetworkPolicies) != 1 {
+			t.Errorf("a view with the policies %v", v.ClusterNetworkPolicies)
+		}
+		cancel()
+	}))
+
 	b.must(b.Delete(ctx, p))
 	b.until("it is gone", func(v *View) bool { return len(v.ClusterNetworkPolicies) == 0 })
 }
