@@ -120,6 +120,9 @@ func (c *Compiler) DeleteSlice(namespace, name string) {
 
 // serviceOf is the service that endpoints belong to, without a name if to none.
 func serviceOf(s *discoveryv1.EndpointSlice) types.NamespacedName {
+	if notOurs(s.Labels) {
+		return types.NamespacedName{}
+	}
 	return types.NamespacedName{Namespace: s.Namespace, Name: s.Labels[discoveryv1.LabelServiceName]}
 }
 

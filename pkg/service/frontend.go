@@ -12,8 +12,20 @@ import (
 	"netio.dev/netio/pkg/dataplane/packet"
 )
 
-// proxyNameLabel marks services that another proxy serves.
-const proxyNameLabel = "service.kubernetes.io/service-proxy-name"
+// Labels of services, and of endpoints, that are none of ours.
+const (
+	// proxyNameLabel: another proxy serves them.
+	proxyNameLabel = "service.kubernetes.io/service-proxy-name"
+	// headlessLabel: no proxy does.
+	headlessLabel = corev1.IsHeadlessService
+)
+
+// notOurs tells whether an object has one of these labels.
+func notOurs(labels map[string]string) bool {
+	_, other := labels[proxyNameLabel]
+	_, headless := labels[headlessLabel]
+	return other || headless
+}
 
 // protocols are IP protocol numbers (IANA, "Assigned Internet Protocol Numbers").
 var protocols = map[corev1.Protocol]uint32{corev1.ProtocolTCP: 6, corev1.ProtocolUDP: 17, corev1.ProtocolSCTP: 132}
@@ -40,10 +52,7 @@ type frontend struct {
 
 // frontends are where a service is reached on the node.
 func frontends(s *corev1.Service, node Node) []frontend {
-	if s == nil || s.Spec.Type == corev1.ServiceTypeExternalName {
-		return nil
-	}
-	if _, other := s.Labels[proxyNameLabel]; other {
+	if s == nil || s.Spec.Type == corev1.ServiceTypeExternalName || notOurs(s.Labels) {
 		return nil
 	}
 	var all []frontend

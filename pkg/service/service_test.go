@@ -110,6 +110,8 @@ func TestTranslate(t *testing.T) {
 		}), nil, ""},
 		{"another proxy's", web(func(s *corev1.Service) { s.Labels = map[string]string{proxyNameLabel: "other"} }),
 			[]*discoveryv1.EndpointSlice{slice("a", "10.1.0.1")}, ""},
+		{"headless by its label", web(func(s *corev1.Service) { s.Labels = map[string]string{headlessLabel: ""} }),
+			[]*discoveryv1.EndpointSlice{slice("a", "10.1.0.1")}, ""},
 		{"an old object, without clusterIPs", web(func(s *corev1.Service) { s.Spec.ClusterIPs = nil }), nil, "10.96.0.7 80/6 ->"},
 		{"not ready", web(v4), []*discoveryv1.EndpointSlice{slice("a", "10.1.0.1 not-ready", "10.1.0.2")}, "10.96.0.7 80/6 -> 10.1.0.2:8080"},
 		{"of unknown state counts as ready", web(v4), []*discoveryv1.EndpointSlice{slice("a", "10.1.0.1 unknown")}, "10.96.0.7 80/6 -> 10.1.0.1:8080"},
@@ -209,6 +211,23 @@ func TestChanges(t *testing.T) {
 		if n := c.Result(); len(n) > 0 || len(c.services) > 0 || len(c.slices) > 0 {
 			t.Fatalf("seed %d: left %v, %v, %v", seed, n, c.services, c.slices)
 		}
+	}
+}
+
+// TestEndpointsOfNobody: endpoints that get the label of a headless service are
+// taken out of service.
+func TestEndpointsOfNobody(t *testing.T) {
+	c := NewCompiler()
+	c.SetService(web(func(s *corev1.Service) { s.Spec.ClusterIPs = s.Spec.ClusterIPs[:1] }))
+	c.SetSlice(slice("a", "10.1.0.1"))
+	if got := show(c.Result()); got != "10.96.0.7 80/6 -> 10.1.0.1:8080" {
+		t.Fatal(got)
+	}
+	marked := slice("a", "10.1.0.1")
+	marked.Labels[headlessLabel] = ""
+	c.SetSlice(marked)
+	if got := show(c.Result()); got != "10.96.0.7 80/6 ->" {
+		t.Error(got)
 	}
 }
 
