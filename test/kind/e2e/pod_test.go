@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -73,6 +74,21 @@ const hostPort = "18080"
 func startHostPod(t *testing.T, namespace, name string, node topology.Node) {
 	t.Helper()
 	create(t, namespace, name, node, true, hostPort)
+	// The port is the node's, and the next test's pod is refused while it is taken:
+	// the namespace goes at leisure.
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		pods := client.CoreV1().Pods(namespace)
+		err := pods.Delete(ctx, name, metav1.DeleteOptions{})
+		for err == nil {
+			time.Sleep(200 * time.Millisecond) // between two looks
+			_, err = pods.Get(ctx, name, metav1.GetOptions{})
+		}
+		if !apierrors.IsNotFound(err) {
+			t.Errorf("pod %s is not gone: %v", name, err)
+		}
+	})
 }
 
 func create(t *testing.T, namespace, name string, node topology.Node, host bool, port string) {
