@@ -118,16 +118,16 @@ cluster-down: cluster-tool ## end the cluster; what was built for it and its log
 
 .PHONY: cluster-e2e
 cluster-e2e: ## test NetIO in the cluster that is up; FOCUS=expression narrows it (root)
-	@go test -count 1 -v -timeout 20m -run '$(FOCUS)' ./test/kind/e2e -args -cluster '$(CURDIR)/build/cluster' $(E2EFLAGS)
+	@go test -count 1 -v -timeout 40m -run '$(FOCUS)' ./test/kind/e2e -args -cluster '$(CURDIR)/build/cluster' $(E2EFLAGS)
 
 .PHONY: cluster-e2e-kubernetes
 cluster-e2e-kubernetes: cluster-tool ## run the Kubernetes end-to-end suite's network specs in it; FOCUS and SKIP narrow it, PROCS=2 at a time (root)
 	@build/cluster/bin/netio-cluster suite $(if $(filter-out .,$(FOCUS)),--focus '$(FOCUS)') --skip '$(SKIP)' --procs '$(PROCS)'
 
 .PHONY: cluster-e2e-all
-cluster-e2e-all: ## both, one after the other, the second also if the first fails (root)
+cluster-e2e-all: ## both, one after the other, with the tests of 300 pods, 1,000 policies and 10,000 remote pods (root)
 	@failed=0; for target in cluster-e2e cluster-e2e-kubernetes; do \
-		$(MAKE) --no-print-directory $$target FOCUS=. || failed=1; \
+		$(MAKE) --no-print-directory $$target FOCUS=. E2EFLAGS=-scale || failed=1; \
 	done; exit $$failed
 
 .PHONY: test-cluster
