@@ -10,7 +10,7 @@ package abi
 const (
 	Magic      = 0x4f49544e
 	Major      = 1
-	Minor      = 0
+	Minor      = 1
 	Version    = Major<<16 | Minor
 	PageSize   = 4096
 	NameMax    = 32
@@ -61,6 +61,8 @@ const (
 	NbufData     = NbufHdr + Headroom
 	NbufRoom     = NbufSize - NbufData
 	ParkCopyMin  = 128
+	ParkCopyUDP  = 192
+	EncapMax     = 70
 	ScratchWords = 16
 )
 
@@ -130,7 +132,9 @@ type Nbuf struct {
 	Hash       uint32
 	Tstamp     uint64
 	Mark       uint32
-	Reserved   [5]uint32
+	Encap      uint16
+	Reserved1  uint16
+	Reserved   [4]uint32
 	Scratch    [ScratchWords]uint32
 }
 

@@ -33,6 +33,7 @@ var constants = map[string]uint64{
 	"NETIO_OUT_FREE": OutFree, "NETIO_OUT_WANT": OutWant, "NETIO_OUT_FETCH": OutFetch,
 	"NETIO_NBUF_SIZE": NbufSize, "NETIO_NBUF_HDR": NbufHdr, "NETIO_HEADROOM": Headroom,
 	"NETIO_NBUF_DATA": NbufData, "NETIO_NBUF_ROOM": NbufRoom, "NETIO_PARK_COPY_MIN": ParkCopyMin,
+	"NETIO_PARK_COPY_UDP": ParkCopyUDP, "NETIO_ENCAP_MAX": EncapMax,
 	"NETIO_SCRATCH_WORDS":   ScratchWords,
 	"NETIO_NB_CSUM_PARTIAL": NbCsumPartial, "NETIO_NB_CSUM_VALID": NbCsumValid,
 	"NETIO_NB_PARKED": NbParked, "NETIO_NB_DIRTY": NbDirty, "NETIO_NB_HASH": NbHash,
@@ -179,7 +180,7 @@ func TestOpenAreaRefuses(t *testing.T) {
 		want   string
 	}{
 		"magic":         {func(h *AreaHeader) { h.Magic = 7 }, "magic 0x7"},
-		"major version": {func(h *AreaHeader) { h.ABIVersion = 2 << 16 }, "device has 2.0, this process needs 1.0"},
+		"major version": {func(h *AreaHeader) { h.ABIVersion = 2 << 16 }, "device has 2.0, this process needs 1.1"},
 		"lanes":         {func(h *AreaHeader) { h.Lanes = 65 }, "65 lanes"},
 		"nbufs":         {func(h *AreaHeader) { h.NbufCount = 1 << 25 }, "nbufs"},
 		"ports":         {func(h *AreaHeader) { h.PortMax = 0 }, "0 ports"},

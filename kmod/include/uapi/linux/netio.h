@@ -85,7 +85,7 @@
  * a higher minor version. Anything else is refused with both versions named.
  */
 #define NETIO_ABI_MAJOR		1
-#define NETIO_ABI_MINOR		0
+#define NETIO_ABI_MINOR		1
 #define NETIO_ABI_VERSION	((NETIO_ABI_MAJOR << 16) | NETIO_ABI_MINOR)
 
 #define NETIO_PAGE_SIZE		4096	/* alignment of the regions */
@@ -145,6 +145,8 @@ enum netio_out_action {
  * headers, never more than the packet has.
  */
 #define NETIO_PARK_COPY_MIN	128
+/* The same of UDP packets, which may be a tunnel's: outer and inner headers. */
+#define NETIO_PARK_COPY_UDP	192
 
 /* netio_nbuf.flags */
 #define NETIO_NB_CSUM_PARTIAL	0x0001	/* csum_start, csum_offset: to be completed */
@@ -162,12 +164,22 @@ enum netio_out_action {
 
 #define NETIO_SCRATCH_WORDS	16
 
+/* The most that encap can be: IPv6, UDP, VXLAN and Ethernet headers. */
+#define NETIO_ENCAP_MAX		70
+
 /*
  * The housekeeping part at the start of each nbuf. On RX the device has
  * written bytes 0-63 and zeroed nothing else; on TX and CLONE the process has
  * written what differs. The device reads each field once, into a copy of its
  * own, and checks the copy. In a chain only the first nbuf's offload fields
  * and ports count; each nbuf has its own off and len.
+ *
+ * encap is not 0 if the packet begins with the headers of a VXLAN tunnel (RFC
+ * 7348): IPv4 without options, or IPv6 without extension headers; UDP with a
+ * checksum of 0; VXLAN; Ethernet. The inner IP packet is at off + encap, and
+ * gso_type and gso_size are the inner packet's: the device cuts it into segments
+ * that each have all headers, with their lengths. csum_start counts from off
+ * as ever. Of a packet without GSO encap says nothing that the device has to know.
  */
 struct netio_nbuf {
 	__u32	iport;		/*  0 RX: port that the packet came from */
@@ -185,7 +197,9 @@ struct netio_nbuf {
 	__u32	hash;		/* 28 symmetric flow hash */
 	__u64	tstamp;		/* 32 RX: CLOCK_MONOTONIC ns, of the batch or the last tick */
 	__u32	mark;		/* 40 class for queueing disciplines, both ways */
-	__u32	reserved[5];	/* 44 zero */
+	__u16	encap;		/* 44 TX, CLONE: bytes of tunnel headers at off, see below */
+	__u16	reserved1;	/* 46 zero */
+	__u32	reserved[4];	/* 48 zero */
 	__u32	scratch[NETIO_SCRATCH_WORDS];	/* 64 the process's own, never read here */
 };
 

@@ -85,6 +85,8 @@ func Run(t *testing.T, h Harness) {
 		{"ReceiveChains", testReceiveChains},
 		{"TransmitChains", testTransmitChains},
 		{"BadChains", testBadChains},
+		{"Tunnel", testTunnel},
+		{"TunnelParked", testTunnelParked},
 		{"Wrap", testWrap},
 		{"PositionWrap", testPositionWrap},
 		{"ReaderAway", testReaderAway},

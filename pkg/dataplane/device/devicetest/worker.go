@@ -27,6 +27,8 @@ type worker struct {
 	part []uint32 // the beginning of a chain
 	got  []packet // taken and not yet asked for
 	evs  []uint32
+	// spoil changes the next packet that sendInTunnel sends.
+	spoil func(nb *abi.Nbuf, data []byte)
 }
 
 // packet is an RX, GRANT or FETCHED that was taken from the InQ.

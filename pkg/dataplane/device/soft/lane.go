@@ -48,7 +48,9 @@ type lane struct {
 	descs    [txBatch]txDesc
 	nd       int
 	merged   merged
+	cut      cut
 	iov      [maxChain + 3]iovec
+	parts    [maxChain + 1]iovec // of a packet that is cut
 
 	// InQ
 	in     inq

@@ -20,6 +20,7 @@ type txDesc struct {
 	total  uint32
 	slot   uint32 // parked slot + 1 to be sent behind the nbufs, 0: none
 	parked uint32
+	encap  uint16
 	vnet   vnetHdr
 }
 
@@ -156,6 +157,7 @@ func (l *lane) acceptPacket(d *txDesc) bool {
 	nb := (*abi.Nbuf)(l.nbuf(head))
 	rec := &l.d.st.nbufs[head]
 	eport, total, flags := nb.EPort, nb.Total, nb.Flags
+	d.encap = nb.Encap
 	d.vnet = vnetHdr{
 		flags: uint8(flags & (abi.NbCsumPartial | abi.NbCsumValid)), gsoType: nb.GSOType, hdrLen: nb.HdrLen,
 		gsoSize: nb.GSOSize, csumStart: nb.CsumStart, csumOffset: nb.CsumOffset,
@@ -178,7 +180,7 @@ func (l *lane) acceptPacket(d *txDesc) bool {
 		d.slot, d.parked = rec.slot, rec.parked
 		sum += rec.parked
 	}
-	if total != sum || total > maxPacket || !d.vnet.valid(uint32(l.segs[first].len)) || eport >= uint32(len(l.d.ports)) {
+	if total != sum || d.encap > abi.EncapMax || total > maxPacket+uint32(d.encap) || !d.vnet.valid(uint32(l.segs[first].len)) || eport >= uint32(len(l.d.ports)) {
 		return l.refuse(d)
 	}
 	d.total = total
@@ -266,6 +268,13 @@ func (l *lane) send(d *txDesc) {
 	if p == nil {
 		l.dl.TxDrop++
 		l.dropped(1)
+		return
+	}
+	if d.encap != 0 && d.vnet.gsoType != abi.GSONone {
+		if !l.sendSegments(d) {
+			p.dequeue(l, d.total)
+			l.bad(1)
+		}
 		return
 	}
 	first := &l.segs[d.first]

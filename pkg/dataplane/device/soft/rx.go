@@ -146,7 +146,7 @@ func (l *lane) header(p *port, at unsafe.Pointer, total, inNbuf int, parked bool
 	nb.Hash = 0
 	nb.Tstamp = l.now
 	nb.Mark = 0
-	nb.Reserved = [5]uint32{}
+	nb.Encap, nb.Reserved1, nb.Reserved = 0, 0, [4]uint32{}
 	if !knownGSO(v.gsoType) {
 		nb.GSOType, nb.GSOSize = abi.GSONone, 0
 	}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package devicetest
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"netio.dev/netio/pkg/dataplane/abi"
+	"netio.dev/netio/pkg/dataplane/device"
+)
+
+const (
+	vxlanPort = 4789
+	// vxlanLen are the headers between the outer UDP header and the inner packet.
+	vxlanLen = 8 + 14
+)
+
+// inner is a packet that a tunnel carries.
+type inner struct {
+	src, dst netip.Addr
+	tcp      bool
+	flags    byte // of TCP
+	payload  []byte
+}
+
+// l4 is the offset of the transport header.
+func (p *inner) l4() int {
+	if p.src.Is6() {
+		return 40
+	}
+	return 20
+}
+
+// headers of the packet with a partial checksum; TCP's have options.
+func (p *inner) headers() []byte {
+	n := 8
+	if p.tcp {
+		n = 32
+	}
+	b := make([]byte, p.l4()+n)
+	proto := byte(17)
+	if p.tcp {
+		proto = 6
+	}
+	outerHeader(b, p.src, p.dst, proto, len(p.payload))
+	l4 := b[p.l4():]
+	binary.BigEndian.PutUint16(l4, 1234)
+	binary.BigEndian.PutUint16(l4[2:], 80)
+	at := 6
+	if p.tcp {
+		at = 16
+		binary.BigEndian.PutUint32(l4[4:], 0xfffff000) // wraps
+		l4[12], l4[13] = 8<<4, p.flags
+		copy(l4[20:], "\x01\x01\x08\x0atimestmp")
+	} else {
+		binary.BigEndian.PutUint16(l4[4:], uint16(n+len(p.payload)))
+	}
+	binary.BigEndian.PutUint16(l4[at:], fold(pseudo(p.src, p.dst, proto, n+len(p.payload))))
+	return b
+}
+
+func pseudo(src, dst netip.Addr, proto byte, n int) uint32 {
+	return sum(src.AsSlice(), sum(dst.AsSlice(), uint32(proto)+uint32(n)))
+}
+
+// outerHeader writes an IP header into b, which has all headers of a packet with
+// so much payload.
+func outerHeader(b []byte, src, dst netip.Addr, proto byte, payload int) {
+	if src.Is6() {
+		b[0], b[6], b[7] = 6<<4, proto, 64
+		binary.BigEndian.PutUint16(b[4:], uint16(len(b)-40+payload))
+		copy(b[8:], src.AsSlice())
+		copy(b[24:], dst.AsSlice())
+		return
+	}
+	b[0], b[8], b[9] = 0x45, 64, proto
+	binary.BigEndian.PutUint16(b[2:], uint16(len(b)+payload))
+	binary.BigEndian.PutUint16(b[4:], 0xfffe) // wraps
+	copy(b[12:], src.AsSlice())
+	copy(b[16:], dst.AsSlice())
+	binary.BigEndian.PutUint16(b[10:], ^fold(sum(b[:20], 0)))
+}
+
+// encapsulated are the headers of a tunnel in front of a packet of n bytes.
+func encapsulated(src, dst netip.Addr, n int) []byte {
+	ip := 20
+	if src.Is6() {
+		ip = 40
+	}
+	b := make([]byte, ip+8+vxlanLen)
+	outerHeader(b, src, dst, 17, n)
+	u := b[ip:]
+	binary.BigEndian.PutUint16(u, 50000)
+	binary.BigEndian.PutUint16(u[2:], vxlanPort)
+	binary.BigEndian.PutUint16(u[4:], uint16(len(u)+n))
+	u[8], u[14] = 8, 42
+	copy(u[16:], "\x02dest.\x02sourc\x08\x00")
+	return b
+}
+
+// vxlan is a socket that also takes datagrams without a checksum, as tunnels have.
+func (p *pod) vxlan(ip netip.Addr) *net.UDPConn {
+	p.t.Helper()
+	c := p.udp(ip, vxlanPort)
+	if ip.Is6() {
+		p.setsockopt(c, unix.IPPROTO_UDP, unix.UDP_NO_CHECK6_RX, 1)
+	}
+	return c
+}
+
+func (p *pod) setsockopt(c *net.UDPConn, level, option, value int) {
+	p.t.Helper()
+	raw, err := c.SyscallConn()
+	if err == nil {
+		cerr := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), level, option, value) })
+		err = errors.Join(err, cerr)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// testTunnel sends GSO packets with the headers of a tunnel: what arrives are
+// segments, each with all headers.
+func testTunnel(t *testing.T, h Harness) {
+	dev := open(t, h, Config{})
+	if dev.Area().Header().Features&abi.FeatGSO == 0 {
+		t.Skip("the device has no GSO")
+	}
+	w := newWorker(t, dev, 0)
+	a, b := newPod6(t, dev, 1, device.PortConfig{}), newPod6(t, dev, 2, device.PortConfig{})
+	four := inner{src: netip.MustParseAddr("10.1.0.1"), dst: netip.MustParseAddr("10.2.0.1")}
+	six := inner{src: netip.MustParseAddr("fd01::1"), dst: netip.MustParseAddr("fd02::1")}
+	for _, outer := range [][2]netip.Addr{{a.v4, b.v4}, {a.v6, b.v6}} {
+		c := b.vxlan(outer[1])
+		for _, of := range []inner{four, six} {
+			for _, tcp := range []bool{true, false} {
+				for _, size := range []int{1, 1000, 1001, 4000, 39_999} {
+					p := of
+					p.tcp, p.flags, p.payload = tcp, 0x99, pattern(size, byte(size)) // CWR, ACK, PSH, FIN
+					t.Run(fmt.Sprintf("outer %s inner %s tcp=%v %d bytes", outer[1], p.dst, tcp, size), func(t *testing.T) {
+						w.sendInTunnel(b.id(), outer[0], outer[1], &p, 1000)
+						at := 0
+						for i := 0; at < size; i++ {
+							n := min(1000, size-at)
+							p.checkSegment(t, receive(t, c), i, at, n)
+							at += n
+						}
+					})
+				}
+			}
+		}
+	}
+	// What is no tunnel's is refused, and costs nothing but itself.
+	bad := w.bad()
+	for _, spoil := range []func(*abi.Nbuf, []byte){
+		func(nb *abi.Nbuf, _ []byte) { nb.Encap = 49 },
+		func(nb *abi.Nbuf, _ []byte) { nb.Encap = 71 },
+		func(nb *abi.Nbuf, _ []byte) { nb.Encap = 70 },
+		func(nb *abi.Nbuf, _ []byte) { nb.CsumStart = nb.Encap },
+		func(nb *abi.Nbuf, _ []byte) { nb.Flags &^= abi.NbCsumPartial },
+		func(nb *abi.Nbuf, _ []byte) { nb.GSOType = abi.GSOTCPv6 },
+		func(_ *abi.Nbuf, b []byte) { b[0] = 0x46 },
+		func(_ *abi.Nbuf, b []byte) { b[50] = 0x46 },
+		func(_ *abi.Nbuf, b []byte) { b[50+20+12] = 4 << 4 },
+		func(_ *abi.Nbuf, b []byte) { b[50+20+12] = 15 << 4 },
+	} {
+		p := four
+		p.tcp, p.payload = true, pattern(20, 1)
+		w.spoil = spoil
+		w.sendInTunnel(b.id(), a.v4, b.v4, &p, 10)
+		w.spoil = nil
+		if bad++; w.bad() != bad {
+			t.Fatalf("%d bad entries, want %d", w.bad(), bad)
+		}
+	}
+	w.settle()
+}
+
+// testTunnelParked sends what a pod's kernel has left unsegmented on in a tunnel.
+func testTunnelParked(t *testing.T, h Harness) {
+	dev := open(t, h, Config{})
+	if f := dev.Area().Header().Features; f&abi.FeatGSO == 0 || f&abi.FeatPark == 0 {
+		t.Skip("the device has no GSO, or does not park")
+	}
+	w := newWorker(t, dev, 0)
+	a, b := newPod(t, dev, 1, device.PortConfig{}), newPod(t, dev, 2, device.PortConfig{})
+	to := b.vxlan(b.v4)
+	from := a.udp(a.v4, 1234)
+	a.setsockopt(from, unix.SOL_UDP, unix.UDP_SEGMENT, 1000)
+	p := inner{src: a.v4, dst: a.v4.Next(), payload: pattern(30_500, 7)}
+	send(t, from, p.dst, 80, p.payload)
+	rx := w.next(abi.InRX)
+	if rx.head.GSOType != abi.GSOUDPL4 || rx.head.Flags&abi.NbParked == 0 {
+		w.free(rx)
+		w.settle()
+		t.Skipf("the kernel has segmented it itself: %+v", rx.head)
+	}
+	nb := w.area.Nbuf(rx.nbufs[0])
+	outer := encapsulated(a.v4, b.v4, int(nb.Total))
+	n := uint16(len(outer))
+	nb.Off, nb.Len, nb.Total, nb.CsumStart, nb.Encap = nb.Off-n, nb.Len+n, nb.Total+uint32(n), nb.CsumStart+n, n
+	nb.Flags |= abi.NbDirty
+	nb.EPort = b.id()
+	copy(w.area.NbufBytes(rx.nbufs[0])[nb.Off:], outer)
+	w.put(abi.Entry(abi.OutTX, rx.nbufs[0]))
+	w.turn()
+	for i, at := 0, 0; at < len(p.payload); i++ {
+		size := min(1000, len(p.payload)-at)
+		p.checkSegment(t, receive(t, to), -1, at, size)
+		at += size
+	}
+	w.settle()
+	if w.bad() != 0 {
+		t.Errorf("%d bad entries", w.bad())
+	}
+}
+
+// sendInTunnel sends a packet, as a chain of nbufs, that is to be cut into segments
+// with so much payload.
+func (w *worker) sendInTunnel(port uint32, src, dst netip.Addr, p *inner, size int) {
+	w.t.Helper()
+	data := append(p.headers(), p.payload...)
+	hdr := encapsulated(src, dst, len(data))
+	data = append(hdr, data...)
+	const room = 700
+	n := (len(data) + room - 1) / room
+	var ents []uint32
+	for i, idx := range w.grant(n) {
+		part := data[i*room : min((i+1)*room, len(data))]
+		w.fill(idx, port, part)
+		e := abi.Entry(abi.OutTX, idx)
+		if i < n-1 {
+			e |= abi.EntMore
+		}
+		if i == 0 {
+			nb := w.area.Nbuf(idx)
+			nb.Total, nb.Encap, nb.GSOSize = uint32(len(data)), uint16(len(hdr)), uint16(size)
+			nb.Flags |= abi.NbCsumPartial | abi.NbDirty
+			nb.CsumStart = uint16(len(hdr) + p.l4())
+			switch nb.CsumOffset = 6; {
+			case p.tcp && p.src.Is6():
+				nb.GSOType, nb.CsumOffset = abi.GSOTCPv6, 16
+			case p.tcp:
+				nb.GSOType, nb.CsumOffset = abi.GSOTCPv4, 16
+			default:
+				nb.GSOType = abi.GSOUDPL4
+			}
+			if w.spoil != nil {
+				w.spoil(nb, w.area.NbufBytes(idx)[nb.Off:])
+			}
+		}
+		ents = append(ents, e)
+	}
+	w.put(ents...)
+	w.turn()
+}
+
+// checkSegment looks at what came out of the tunnel: segment i of p, with n bytes of
+// payload from at on. A device may leave the checksum to the receiver.
+func (p *inner) checkSegment(t *testing.T, got []byte, i, at, n int) {
+	t.Helper()
+	if len(got) < vxlanLen || got[0] != 8 || got[6] != 42 {
+		t.Fatalf("segment from %d on has no VXLAN header: % x", at, got[:min(len(got), 30)])
+	}
+	b := got[vxlanLen:]
+	hdr := p.l4() + 8
+	if p.tcp {
+		hdr = p.l4() + 32
+	}
+	if len(b) != hdr+n {
+		t.Fatalf("segment from %d on has %d bytes, want %d", at, len(b), hdr+n)
+	}
+	if p.src.Is4() {
+		if l := binary.BigEndian.Uint16(b[2:]); int(l) != len(b) || fold(sum(b[:20], 0)) != 0xffff {
+			t.Errorf("segment from %d on: IPv4 header % x", at, b[:20])
+		}
+		if id := binary.BigEndian.Uint16(b[4:]); i >= 0 && id != uint16(0xfffe+i) {
+			t.Errorf("segment %d has identification %#x", i, id)
+		}
+	} else if l := binary.BigEndian.Uint16(b[4:]); int(l) != len(b)-40 {
+		t.Errorf("segment from %d on: IPv6 header % x", at, b[:40])
+	}
+	l4, proto, check := b[p.l4():], byte(17), 6
+	if p.tcp {
+		proto, check = 6, 16
+		if seq := binary.BigEndian.Uint32(l4[4:]); seq != 0xfffff000+uint32(at) {
+			t.Errorf("segment from %d on has sequence number %#x", at, seq)
+		}
+		want := p.flags
+		if at > 0 {
+			want &^= 0x80
+		}
+		if at+n < len(p.payload) {
+			want &^= 0x09
+		}
+		if l4[13] != want {
+			t.Errorf("segment from %d on has flags %#x, want %#x", at, l4[13], want)
+		}
+	} else if l := binary.BigEndian.Uint16(l4[4:]); int(l) != len(l4) {
+		t.Errorf("segment from %d on: UDP header % x", at, l4[:8])
+	}
+	head := pseudo(p.src, p.dst, proto, len(l4))
+	partial := binary.BigEndian.Uint16(l4[check:])
+	if fold(sum(l4, head)) != 0xffff && partial%0xffff != fold(head)%0xffff {
+		t.Errorf("segment from %d on has checksum %#x", at, partial)
+	}
+	if !bytes.Equal(b[hdr:], p.payload[at:at+n]) {
+		t.Errorf("the payload from %d on differs", at)
+	}
+}
