@@ -24,6 +24,7 @@ func Build(s *dataplanev1.Snapshot, ids map[string]uint32, prev *Tables, generat
 	t := &Tables{Generation: generation, Settings: buildSettings(s.GetSettings()), snapshot: s}
 	t.buildSets(prev)
 	t.buildPolicies(prev)
+	t.buildVXLAN(ids)
 	fresh := t.buildGroups(prev)
 	change := t.buildPorts(ids, prev, fresh)
 	t.buildRoutes(prev, change)
@@ -57,7 +58,7 @@ func (t *Tables) buildPorts(ids map[string]uint32, prev *Tables, fresh map[*grou
 		}
 		old := prev.Port(id)
 		switch {
-		case old == nil || old.Name != p.GetName() || !samePort(old.config, p):
+		case old == nil || old.Name != p.GetName() || !samePort(old.config, p), p.GetKind() == dataplanev1.Port_TUNNEL && !t.sameTunnels(prev):
 			t.ports[id] = t.newPort(p, id)
 			if old == nil || old.Pod != t.ports[id].Pod || !slices.Equal(old.addrs, t.ports[id].addrs) {
 				change.insert = append(change.insert, t.ports[id].hostRoutes()...)
@@ -103,7 +104,7 @@ func (t *Tables) buildPorts(ids map[string]uint32, prev *Tables, fresh map[*grou
 // samePort tells whether two messages make the same Port.
 func samePort(a, b *dataplanev1.Port) bool {
 	return a == b || a.GetName() == b.GetName() && a.GetKind() == b.GetKind() && a.GetMtu() == b.GetMtu() &&
-		slices.Equal(a.GetAddresses(), b.GetAddresses()) && slices.Equal(a.GetPolicies(), b.GetPolicies())
+		a.GetRemote() == b.GetRemote() && slices.Equal(a.GetAddresses(), b.GetAddresses()) && slices.Equal(a.GetPolicies(), b.GetPolicies())
 }
 
 func (t *Tables) newPort(p *dataplanev1.Port, id uint32) *Port {
@@ -115,6 +116,9 @@ func (t *Tables) newPort(p *dataplanev1.Port, id uint32) *Port {
 		if a, err := netip.ParseAddr(s); err == nil {
 			port.addrs = append(port.addrs, packet.AddrFrom(a))
 		}
+	}
+	if p.GetKind() == dataplanev1.Port_TUNNEL {
+		port.Tunnel = t.tunnel(p)
 	}
 	port.join(t.group(p.GetPolicies()))
 	return port

@@ -29,6 +29,8 @@ const (
 	MaxTimeoutSeconds   = 1 << 20 // 12 days
 	MaxAffinitySeconds  = 86400
 	MaxHostAddresses    = 1 << 12
+	MaxTunnels          = 1 << 14
+	MaxVNI              = 1<<24 - 1 // RFC 7348 section 5
 	MinMTU, MaxMTU      = 576, 65535
 	MinMTU6             = 1280 // RFC 8200 section 5
 	maxInterfaceNameLen = 15   // IFNAMSIZ less its NUL

@@ -16,6 +16,8 @@ import (
 type Tables struct {
 	Generation uint32
 	Settings   Settings
+	// VXLAN is nil if there are no tunnels.
+	VXLAN *VXLAN
 
 	ports  []*Port // by number
 	byName map[string]*Port
@@ -45,8 +47,10 @@ const (
 type Port struct {
 	ID   uint32
 	Name string
-	Pod  bool // else the host's
+	Pod  bool // else the host's, or another node's
 	MTU  int  // bytes
+	// Tunnel is nil but for a port that is one.
+	Tunnel *packet.VXLANHeader
 	// Ingress and Egress rules; nil: open.
 	Ingress, Egress *rules.List
 

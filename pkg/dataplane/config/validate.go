@@ -29,6 +29,7 @@ func ValidateUpdate(base, s *dataplanev1.Snapshot) error {
 	v.policies(s.GetPolicies(), shared(base.GetPolicies(), s.GetPolicies()))
 	v.ports(base, s)
 	v.routerAddresses(s.GetSettings())
+	v.tunnels(s)
 	v.routes(s.GetRoutes())
 	v.sourceNats(s.GetSourceNats(), shared(base.GetSourceNats(), s.GetSourceNats()))
 	v.destinationNats(s.GetDestinationNats(), shared(base.GetDestinationNats(), s.GetDestinationNats()))
@@ -207,6 +208,7 @@ func (v *validator) settings(s *dataplanev1.Settings, known bool) {
 		}
 	}
 	v.timeouts(s.GetTimeouts())
+	v.vxlan(s.GetVxlan())
 	if v.tooMany(func() string { return "settings.host_addresses" }, len(s.GetHostAddresses()), MaxHostAddresses) {
 		return
 	}

@@ -91,6 +91,7 @@ func newPortIndex(s *dataplanev1.Snapshot, known func(int) bool) *portIndex {
 	for _, r := range s.GetRoutes() {
 		x.askedNames[r.GetPort()] = struct{}{}
 	}
+	x.askedNames[s.GetSettings().GetVxlan().GetPort()] = struct{}{}
 	for _, n := range s.GetSourceNats() {
 		x.askedNames[n.GetOutPort()] = struct{}{}
 		for _, a := range n.GetAddresses() {
@@ -106,7 +107,7 @@ func (v *validator) newPort(x *portIndex, i int, p *dataplanev1.Port) {
 	at := inside{p.GetNetns(), p.GetIfname()}
 	if first, ok := x.interfaces[at]; ok {
 		v.sameInterface(i, first, at)
-	} else {
+	} else if p.GetKind() != dataplanev1.Port_TUNNEL {
 		x.interfaces[at] = i
 	}
 	for j, s := range p.GetAddresses() {
@@ -137,7 +138,7 @@ func (v *validator) knownPort(x *portIndex, i int, p *dataplanev1.Port) {
 		x.names[name] = i
 	}
 	at := inside{p.GetNetns(), p.GetIfname()}
-	if other, ok := x.interfaces[at]; ok {
+	if other, ok := x.interfaces[at]; ok && p.GetKind() != dataplanev1.Port_TUNNEL {
 		v.sameInterface(max(i, other), min(i, other), at)
 	}
 	for j, s := range p.GetAddresses() {
@@ -178,13 +179,19 @@ func (v *validator) port(i int, p *dataplanev1.Port) {
 		}
 	case dataplanev1.Port_UPLINK:
 		v.uplink(i, p)
+	case dataplanev1.Port_TUNNEL:
+		v.tunnel(i, p)
 	default:
-		v.errors.add(field("kind"), "%d is not a kind of port; expected POD (%d), HOST (%d) or UPLINK (%d)", p.GetKind(), dataplanev1.Port_POD, dataplanev1.Port_HOST, dataplanev1.Port_UPLINK)
+		v.errors.add(field("kind"), "%d is not a kind of port; expected POD (%d), HOST (%d), UPLINK (%d) or TUNNEL (%d)", p.GetKind(),
+			dataplanev1.Port_POD, dataplanev1.Port_HOST, dataplanev1.Port_UPLINK, dataplanev1.Port_TUNNEL)
+	}
+	if p.GetRemote() != "" && p.GetKind() != dataplanev1.Port_TUNNEL {
+		v.errors.add(field("remote"), "only a TUNNEL has another end; leave it out")
 	}
 	if len(p.GetSteer()) > 0 && p.GetKind() != dataplanev1.Port_UPLINK {
 		v.errors.add(field("steer"), "only an UPLINK is steered, all packets from a knet are the forwarder's; leave it out")
 	}
-	if why := badInterfaceName(p.GetIfname()); why != "" {
+	if why := badInterfaceName(p.GetIfname()); why != "" && p.GetKind() != dataplanev1.Port_TUNNEL {
 		v.errors.add(field("ifname"), "%s %s", quote(p.GetIfname()), why)
 	}
 	if why := badNetNS(p.GetNetns()); why != "" {

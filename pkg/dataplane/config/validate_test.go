@@ -21,9 +21,12 @@ func TestValidateAcceptsGoodSnapshots(t *testing.T) {
 	gateway.Ports[2].Addresses = []string{"169.254.0.1", "fe80::1"}
 	wired := town()
 	uplink(wired, "10.0.0.0/24", "192.0.2.7", "fd00::/64", "0.0.0.0/0", "::/0")
+	far := town()
+	tunnel(far, "192.0.2.2")
+	tunnel(far, "2001:db8::2")
 	own.Routes[2] = &dataplanev1.Route{Prefix: "10.0.0.1/32"} // the port's address wins
 	for name, s := range map[string]*dataplanev1.Snapshot{
-		"town": town(), "empty": {}, "none": nil, "the host as gateway": gateway, "a route to an address": own, "an uplink": wired,
+		"town": town(), "empty": {}, "none": nil, "the host as gateway": gateway, "a route to an address": own, "an uplink": wired, "tunnels": far,
 	} {
 		if err := Validate(s); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -38,6 +41,14 @@ func uplink(s *dataplanev1.Snapshot, steer ...string) *dataplanev1.Port {
 	return p
 }
 
+// tunnel adds another node, which is Ports[3] of the town, or a later one.
+func tunnel(s *dataplanev1.Snapshot, remote string) *dataplanev1.Port {
+	s.Settings.Vxlan = &dataplanev1.Vxlan{Port: s.Ports[2].Name, Vni: 1, Ipv4: "192.0.2.1", Ipv6: "2001:db8::1"}
+	p := &dataplanev1.Port{Name: "to " + remote, Kind: dataplanev1.Port_TUNNEL, Remote: remote, Addresses: []string{remote}}
+	s.Ports = append(s.Ports, p)
+	return p
+}
+
 func TestValidateNamesEveryViolation(t *testing.T) {
 	type snapshot = *dataplanev1.Snapshot
 	long := strings.Repeat("x", MaxNameLength+1)
@@ -48,6 +59,26 @@ func TestValidateNamesEveryViolation(t *testing.T) {
 		field string
 		says  string
 	}{
+		// tunnels
+		{func(s snapshot) { tunnel(s, "192.0.2.2").Remote = "" }, "ports[3].remote", "not an IP address"},
+		{func(s snapshot) { tunnel(s, "192.0.2.2").Ifname = "eth0" }, "ports[3].ifname", "has no interface"},
+		{func(s snapshot) { tunnel(s, "192.0.2.2").Netns = "/run/netns/x" }, "ports[3].netns", "has no interface"},
+		{func(s snapshot) { tunnel(s, "192.0.2.2").NbufQuota = 1 }, "ports[3].nbuf_quota", "has no interface"},
+		{func(s snapshot) { tunnel(s, "192.0.2.2").Policies = []string{s.Policies[0].Name} }, "ports[3].policies", "apply to pods"},
+		{func(s snapshot) { tunnel(s, "192.0.2.2"); tunnel(s, "192.0.2.3").Remote = "192.0.2.2" }, "ports[4].remote", "also the other end of ports[3]"},
+		{func(s snapshot) { tunnel(s, "192.0.2.2").Remote = "192.0.2.1" }, "ports[3].remote", "own address"},
+		{func(s snapshot) { tunnel(s, "192.0.2.2"); s.Settings.Vxlan = nil }, "ports[3].kind", "no settings.vxlan"},
+		{func(s snapshot) { tunnel(s, "2001:db8::2"); s.Settings.Vxlan.Ipv6 = "" }, "ports[3].remote", "has no address of"},
+		{func(s snapshot) { tunnel(s, "192.0.2.2"); s.Settings.Vxlan.Port = s.Ports[0].Name }, "settings.vxlan.port", "not a HOST port"},
+		{func(s snapshot) { tunnel(s, "192.0.2.2"); s.Settings.Vxlan.Port = "" }, "settings.vxlan.port", "not a HOST port"},
+		{func(s snapshot) { tunnel(s, "192.0.2.2"); s.Settings.Vxlan.Vni = 0 }, "settings.vxlan.vni", "expected 1"},
+		{func(s snapshot) { tunnel(s, "192.0.2.2"); s.Settings.Vxlan.Vni = MaxVNI + 1 }, "settings.vxlan.vni", "expected 1"},
+		{func(s snapshot) { tunnel(s, "192.0.2.2"); s.Settings.Vxlan.UdpPort = 1 << 16 }, "settings.vxlan.udp_port", "expected 1"},
+		{func(s snapshot) { tunnel(s, "192.0.2.2"); s.Settings.Vxlan.Ipv4 = "2001:db8::1" }, "settings.vxlan.ipv4", "other family"},
+		{func(s snapshot) { tunnel(s, "192.0.2.2"); s.Settings.Vxlan.ReceivedIpv6 = "x" }, "settings.vxlan.received_ipv6", "not an IP address"},
+		{func(s snapshot) { s.Settings.Vxlan = &dataplanev1.Vxlan{Port: s.Ports[2].Name, Vni: 1} }, "settings.vxlan", "no address"},
+		{func(s snapshot) { s.Ports[1].Remote = "192.0.2.2" }, "ports[1].remote", "only a TUNNEL"},
+		{func(s snapshot) { tunnel(s, "192.0.2.2"); unknown(s.Settings.Vxlan) }, "settings.vxlan", "does not know"},
 		// settings
 		{func(s snapshot) { s.Settings.Ipv4 = "fd00::9" }, "settings.ipv4", "other family"},
 		{func(s snapshot) { s.Settings.Ipv6 = "10.0.0.9" }, "settings.ipv6", "other family"},

@@ -4,8 +4,9 @@ package forward
 
 import "netio.dev/netio/pkg/dataplane/packet"
 
-// antiSpoofing lets a pod send from its own addresses only, and the host from
-// everything but a pod's (RFC 2827 at the first hop).
+// antiSpoofing lets a pod send from its own addresses only, another node from what
+// the route to it is for, and the host from everything but a pod's (RFC 2827 at the
+// first hop).
 func antiSpoofing(w *Worker, f *flow) Reason {
 	if r := checkAddresses(f.orig.Src, f.orig.Dst); r != ReasonNone {
 		return r
@@ -23,6 +24,10 @@ func antiSpoofing(w *Worker, f *flow) Reason {
 func (f *flow) sourceOK(src packet.Addr) bool {
 	if f.in.Pod {
 		return f.in.Owns(src)
+	}
+	if f.in.Tunnel != nil {
+		id, _ := f.tables.Route(src)
+		return id == f.inID
 	}
 	_, owned := f.tables.OwnerOf(src)
 	return !owned

@@ -67,10 +67,10 @@ func (f *Forwarder) makePorts(s *dataplanev1.Snapshot, named map[string]bool) (m
 		if _, ok := f.ids[p.Name]; ok {
 			continue
 		}
-		info, err := f.makePort(p)
+		id, err := f.makePort(p)
 		switch {
 		case err == nil:
-			f.ids[p.Name] = uint32(info.ID)
+			f.ids[p.Name] = id
 			made = append(made, p.Name)
 		case named[p.Name]:
 			for _, name := range made {
@@ -89,6 +89,9 @@ func (f *Forwarder) makePorts(s *dataplanev1.Snapshot, named map[string]bool) (m
 
 // isPort tells whether a port that the device kept is the one that p means.
 func isPort(kept device.PortInfo, p *dataplanev1.Port) bool {
+	if kindIsTunnel(p) {
+		return false
+	}
 	if uplink := p.Kind == dataplanev1.Port_UPLINK; uplink || kept.NIC {
 		return uplink && kept.NIC && kept.IfName == p.Ifname
 	}
@@ -131,9 +134,11 @@ func (f *Forwarder) removePorts(s *dataplanev1.Snapshot) {
 // removePort tells false if the device would not; the next change tries again.
 func (f *Forwarder) removePort(name string) bool {
 	id := f.ids[name]
-	if err := f.dev.RemovePort(device.PortID(id)); err != nil && !errors.Is(err, device.ErrNoPort) {
-		f.log.Error("remove port", "port", name, "id", id, "error", err)
-		return false
+	if !f.isTunnel(id) {
+		if err := f.dev.RemovePort(device.PortID(id)); err != nil && !errors.Is(err, device.ErrNoPort) {
+			f.log.Error("remove port", "port", name, "id", id, "error", err)
+			return false
+		}
 	}
 	delete(f.ids, name)
 	delete(f.steered, name)
@@ -161,6 +166,7 @@ func (f *Forwarder) portStates(s *dataplanev1.Snapshot, named map[string]bool, f
 		if info, ok := infos[p.Name]; ok {
 			st.Ifindex, st.Up = int32(info.IfIndex), info.Up
 		}
+		st.Up = st.Up || kindIsTunnel(p)
 		if err := failed[p.Name]; err != nil {
 			st.Error = err.Error()
 		}

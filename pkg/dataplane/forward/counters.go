@@ -2,6 +2,8 @@
 
 package forward
 
+import "netio.dev/netio/pkg/dataplane/config"
+
 // PortCounters count one port's packets in one worker. A GSO packet counts as
 // one. They belong to the worker's goroutine.
 type PortCounters struct {
@@ -44,7 +46,7 @@ func (w *Worker) known(id uint32) *PortCounters {
 }
 
 func (w *Worker) newCounters(id uint32) *PortCounters {
-	if id >= w.area.Header().PortMax {
+	if id >= w.tunnels+config.MaxTunnels {
 		id = 0 // what is of no port
 	}
 	if n := int(id) + 1; n > len(w.ports) {

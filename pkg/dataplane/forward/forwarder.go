@@ -156,6 +156,7 @@ func newWorker(dev device.Device, lane int, tables *atomic.Pointer[config.Tables
 		plane: pl, dlane: dl, next: tables, conns: conns, events: events, tap: tap, epoch: epochOffset(), clock: monotonic.Now,
 		queue: make([]uint32, 0, 4*vectorSize), stock: make([]uint32, 0, 4*stockFill),
 	}
+	w.tunnels = h.PortMax
 	w.adopt(tables.Load())
 	w.tick()
 	return w
@@ -213,6 +214,9 @@ func (f *Forwarder) portID(name string) (uint32, bool) {
 // needWhole makes the device bring a captured port's packets whole.
 func (f *Forwarder) needWhole(port, bytes uint32) error {
 	whole := bytes > abi.ParkCopyMin // so much is there of a parked packet
+	if f.isTunnel(port) {
+		return nil // of what is parked there are the first bytes only
+	}
 	return f.dev.SetPort(device.PortID(port), device.PortUpdate{Whole: &whole})
 }
 

@@ -203,12 +203,16 @@ func (b *bed) receive(packets ...received) []memdev.Packet {
 	return b.dev.Sent()
 }
 
-// total sums the counters of all ports.
+// total sums the counters of all ports. A tunnel's packets count as those of the port
+// that carries it.
 func (b *bed) total() PortCounters {
 	var sum PortCounters
-	for _, c := range b.w.ports {
+	for id, c := range b.w.ports {
 		if c == nil {
 			continue
+		}
+		if uint32(id) >= b.w.tunnels {
+			c = &PortCounters{Drops: c.Drops}
 		}
 		sum.add(c)
 	}

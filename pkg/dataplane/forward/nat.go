@@ -123,19 +123,25 @@ func sourceNAT(w *Worker, f *flow) Reason {
 	return ReasonNone
 }
 
-// returnAddress is the source that a connection must have which leaves by the port
-// that it came by, to a service's backend, and a name for that; "" for any other
-// one. A pod that reaches itself must not see its own address, or it would answer
-// itself directly; and what the host sends on to a backend elsewhere has to come
-// back here.
+// returnAddress is the source that a connection to a service's backend must have to
+// come back here, and a name for that; "" for any other one. A pod that reaches
+// itself must not see its own address, or it would answer itself directly; and
+// what host and tunnels bring for a backend elsewhere would be answered past here.
 func returnAddress(f *flow) (packet.Addr, string) {
-	if f.toID != f.inID || f.dnat == nil {
+	six := !f.orig.Dst.Is4()
+	switch {
+	case f.dnat == nil:
 		return packet.Addr{}, ""
-	}
-	if f.in.Pod {
+	case f.in.Pod && f.toID == f.inID:
 		return f.orig.Dst, "hairpin"
+	case f.in.Pod, f.to.Pod, f.toID != f.inID && f.in.Tunnel == nil && f.to.Tunnel == nil:
+		return packet.Addr{}, ""
+	case f.to.Tunnel != nil && f.tables.Settings.IsHost(f.orig.Src), f.to.Tunnel == nil && f.in.Tunnel != nil && f.tables.Settings.IsHost(f.out.Dst):
+		return packet.Addr{}, "" // it comes back as it is
+	case f.to.Tunnel != nil && f.tables.VXLAN.Source(six) != packet.Addr{}:
+		return f.tables.VXLAN.Source(six), "service"
 	}
-	if a := f.tables.Settings.ServiceSource(!f.orig.Dst.Is4()); a != (packet.Addr{}) {
+	if a := f.tables.Settings.ServiceSource(six); a != (packet.Addr{}) {
 		return a, "service"
 	}
 	return packet.Addr{}, ""

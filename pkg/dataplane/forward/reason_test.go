@@ -106,6 +106,22 @@ func TestReasons(t *testing.T) {
 		ReasonServiceSource: func(b *bed) memdev.Rx {
 			return memdev.Rx{Data: udp("10.0.0.1", "10.96.0.8").with(func(s *spec) { s.dport = 55 }).bytes()}
 		},
+		ReasonTunnelEnd: func(b *bed) memdev.Rx {
+			b.apply(podNet(tunnels))
+			return memdev.Rx{Port: b.port("host"), Data: inTunnel("192.0.2.99", "192.0.2.1", udp("10.1.0.1", "10.0.0.1")).bytes()}
+		},
+		ReasonTunnelMalformed: func(b *bed) memdev.Rx {
+			b.apply(podNet(tunnels))
+			s := inTunnel("192.0.2.2", "192.0.2.1", udp("10.1.0.1", "10.0.0.1"))
+			s.data[6]++ // another network identifier
+			return memdev.Rx{Port: b.port("host"), Data: s.bytes()}
+		},
+		ReasonTunnelCongestion: func(b *bed) memdev.Rx {
+			b.apply(podNet(tunnels))
+			s := inTunnel("192.0.2.2", "192.0.2.1", udp("10.1.0.1", "10.0.0.1"))
+			s.tos = 3
+			return memdev.Rx{Port: b.port("host"), Data: s.bytes()}
+		},
 		ReasonPortLimit: func(b *bed) memdev.Rx {
 			b.apply(podNet(func(s *dataplanev1.Snapshot) { s.Settings.MaxConnectionsPerPort = 1 }))
 			b.send("a", tcp("10.0.0.1", "10.0.0.2", packet.TCPAck))

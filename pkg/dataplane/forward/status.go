@@ -84,6 +84,8 @@ func (f *Forwarder) Ports(ctx context.Context) ([]*dataplanev1.PortStatus, error
 			ps.Up = atomic.LoadUint32(&a.State)&abi.PortUp != 0
 			ps.QueuePackets, ps.QueueBytes = atomic.LoadUint32(&a.QPackets), atomic.LoadUint32(&a.QBytes)
 			ps.Nbufs, ps.ParkedBytes = atomic.LoadUint32(&a.Nbufs), atomic.LoadUint32(&a.ParkedBytes)
+		} else {
+			ps.Up = true // a tunnel
 		}
 	}
 	err := f.each(ctx, func(w *Worker) {

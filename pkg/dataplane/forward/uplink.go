@@ -19,14 +19,25 @@ const defaultMTU = 1500
 
 var errSteer = errors.New("steer")
 
-// makePort makes a knet, or a port of a NIC.
-func (f *Forwarder) makePort(p *dataplanev1.Port) (device.PortInfo, error) {
-	if p.Kind != dataplanev1.Port_UPLINK {
-		return f.dev.AddPort(device.PortConfig{
+// makePort makes a knet, a port of a NIC, or a tunnel, and returns its number.
+func (f *Forwarder) makePort(p *dataplanev1.Port) (uint32, error) {
+	var info device.PortInfo
+	var err error
+	switch p.Kind {
+	case dataplanev1.Port_TUNNEL:
+		return f.makeTunnel()
+	case dataplanev1.Port_UPLINK:
+		info, err = f.makeUplink(p)
+	default:
+		info, err = f.dev.AddPort(device.PortConfig{
 			Name: p.Name, IfName: p.Ifname, NetNS: p.Netns,
 			MTU: int(cmp.Or(p.Mtu, defaultMTU)), Quota: int(p.NbufQuota),
 		})
 	}
+	return uint32(info.ID), err
+}
+
+func (f *Forwarder) makeUplink(p *dataplanev1.Port) (device.PortInfo, error) {
 	nics, ok := f.dev.(device.NICs)
 	if !ok {
 		return device.PortInfo{}, device.ErrNoNICs

@@ -162,7 +162,7 @@ func (w *Worker) open(p *pkt, idx uint32) bool {
 	p.data = w.area.NbufBytes(idx)[off : off+n : abi.NbufSize]
 	w.Stats.RxPackets++
 	w.Stats.RxBytes += uint64(nb.Total)
-	return true
+	return nb.IPort != w.carrier || w.decapsulate(p)
 }
 
 // prepare parses what the fast path can: a whole IPv4 packet without options,
@@ -269,7 +269,7 @@ func (w *Worker) pass(p *pkt) bool {
 	if d.Flags&conntrack.FlagNAT != 0 {
 		w.translate(p, d, &c.Dirs[dir&1^1])
 	}
-	if p.n > 1 || w.tapped {
+	if p.n > 1 || w.tapped || d.Out >= w.tunnels {
 		w.account(p, c, dir)
 		w.send(p, d.Out)
 		return true
@@ -340,6 +340,10 @@ func (w *Worker) emit(p *pkt, port uint32) {
 	p.nb.Flags |= abi.NbDirty
 	if w.tapped {
 		w.capture(port, true, p)
+	}
+	if port >= w.tunnels && !w.encapsulate(p, port) {
+		w.unsent(p)
+		return
 	}
 	if p.n == 1 {
 		w.queue = append(w.queue, abi.Entry(abi.OutTX, p.idx))

@@ -22,6 +22,9 @@ import (
 	"netio.dev/netio/pkg/dataplane/ring"
 )
 
+// noPort is no port's number.
+const noPort = ^uint32(0)
+
 var errStopped = errors.New("the forwarder has stopped")
 
 const (
@@ -62,6 +65,11 @@ type Worker struct {
 	tables *config.Tables
 	gen    uint32
 
+	// carrier is the port that tunnels' packets come from, and tunnels the first of
+	// their numbers.
+	carrier, tunnels uint32
+	ipID             uint16
+
 	conns    *conntrack.Table
 	timeouts conntrack.Timeouts
 	frags    fragments
@@ -95,6 +103,7 @@ type Worker struct {
 
 	// What the slow path works with, one packet at a time.
 	info        packet.Info
+	vxlan       packet.VXLAN
 	inner       packet.Inner
 	flow, again flow
 	own         pkt // that the router makes itself
@@ -259,6 +268,10 @@ func (w *Worker) flush() error {
 // their packets come.
 func (w *Worker) adopt(t *config.Tables) {
 	w.tables, w.gen = t, t.Generation
+	w.carrier = noPort
+	if t.VXLAN != nil && t.VXLAN.Carrier != 0 {
+		w.carrier = t.VXLAN.Carrier
+	}
 	// The limit is a port's in all: each lane's table has its share.
 	lanes := int(w.area.Header().Lanes)
 	w.conns.SetLimit((t.Settings.MaxConnectionsPerPort + lanes - 1) / lanes)

@@ -90,6 +90,9 @@ const (
 	// What is routed to it goes to the next hop of the host's routes by that
 	// interface. Needs the kernel device.
 	Port_UPLINK Port_Kind = 3
+	// Another node, through a tunnel: Settings.vxlan and remote. It has no
+	// interface. Its addresses and the routes to it are what it may send from.
+	Port_TUNNEL Port_Kind = 4
 )
 
 // Enum value maps for Port_Kind.
@@ -99,12 +102,14 @@ var (
 		1: "POD",
 		2: "HOST",
 		3: "UPLINK",
+		4: "TUNNEL",
 	}
 	Port_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
 		"POD":              1,
 		"HOST":             2,
 		"UPLINK":           3,
+		"TUNNEL":           4,
 	}
 )
 
@@ -132,7 +137,7 @@ func (x Port_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Port_Kind.Descriptor instead.
 func (Port_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{8, 0}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{9, 0}
 }
 
 type ApplyRequest struct {
@@ -657,8 +662,10 @@ type Settings struct {
 	// The source of connections to a service that the host's port brings and that
 	// leave by it, so that their answers come back here. The host leads them to its
 	// port and does not have them itself. "": such connections keep their source.
-	ServiceIpv4   string `protobuf:"bytes,7,opt,name=service_ipv4,json=serviceIpv4,proto3" json:"service_ipv4,omitempty"`
-	ServiceIpv6   string `protobuf:"bytes,8,opt,name=service_ipv6,json=serviceIpv6,proto3" json:"service_ipv6,omitempty"`
+	ServiceIpv4 string `protobuf:"bytes,7,opt,name=service_ipv4,json=serviceIpv4,proto3" json:"service_ipv4,omitempty"`
+	ServiceIpv6 string `protobuf:"bytes,8,opt,name=service_ipv6,json=serviceIpv6,proto3" json:"service_ipv6,omitempty"`
+	// What the tunnels have in common; needed if there is a TUNNEL port.
+	Vxlan         *Vxlan `protobuf:"bytes,9,opt,name=vxlan,proto3" json:"vxlan,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -749,6 +756,111 @@ func (x *Settings) GetServiceIpv6() string {
 	return ""
 }
 
+func (x *Settings) GetVxlan() *Vxlan {
+	if x != nil {
+		return x.Vxlan
+	}
+	return nil
+}
+
+// Vxlan is this end of the tunnels (RFC 7348). Packets between the ends are the
+// host's to send and receive: they go to and come from its port. The UDP checksum is
+// 0, of IPv6 too (RFC 6935).
+type Vxlan struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Port    string                 `protobuf:"bytes,1,opt,name=port,proto3" json:"port,omitempty"`                       // a HOST port
+	Vni     uint32                 `protobuf:"varint,2,opt,name=vni,proto3" json:"vni,omitempty"`                        // 1 to 16777215
+	UdpPort uint32                 `protobuf:"varint,3,opt,name=udp_port,json=udpPort,proto3" json:"udp_port,omitempty"` // 0: 4789
+	// Source of packets to ends of the family.
+	Ipv4 string `protobuf:"bytes,4,opt,name=ipv4,proto3" json:"ipv4,omitempty"`
+	Ipv6 string `protobuf:"bytes,5,opt,name=ipv6,proto3" json:"ipv6,omitempty"`
+	// Destination that packets from them have when they come here, if the host has
+	// changed it; "": as ipv4 and ipv6.
+	ReceivedIpv4  string `protobuf:"bytes,6,opt,name=received_ipv4,json=receivedIpv4,proto3" json:"received_ipv4,omitempty"`
+	ReceivedIpv6  string `protobuf:"bytes,7,opt,name=received_ipv6,json=receivedIpv6,proto3" json:"received_ipv6,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Vxlan) Reset() {
+	*x = Vxlan{}
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Vxlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Vxlan) ProtoMessage() {}
+
+func (x *Vxlan) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Vxlan.ProtoReflect.Descriptor instead.
+func (*Vxlan) Descriptor() ([]byte, []int) {
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Vxlan) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+func (x *Vxlan) GetVni() uint32 {
+	if x != nil {
+		return x.Vni
+	}
+	return 0
+}
+
+func (x *Vxlan) GetUdpPort() uint32 {
+	if x != nil {
+		return x.UdpPort
+	}
+	return 0
+}
+
+func (x *Vxlan) GetIpv4() string {
+	if x != nil {
+		return x.Ipv4
+	}
+	return ""
+}
+
+func (x *Vxlan) GetIpv6() string {
+	if x != nil {
+		return x.Ipv6
+	}
+	return ""
+}
+
+func (x *Vxlan) GetReceivedIpv4() string {
+	if x != nil {
+		return x.ReceivedIpv4
+	}
+	return ""
+}
+
+func (x *Vxlan) GetReceivedIpv6() string {
+	if x != nil {
+		return x.ReceivedIpv6
+	}
+	return ""
+}
+
 // Idle times in seconds after which a connection is forgotten. 0: default.
 type Timeouts struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -766,7 +878,7 @@ type Timeouts struct {
 
 func (x *Timeouts) Reset() {
 	*x = Timeouts{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[7]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +890,7 @@ func (x *Timeouts) String() string {
 func (*Timeouts) ProtoMessage() {}
 
 func (x *Timeouts) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[7]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +903,7 @@ func (x *Timeouts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timeouts.ProtoReflect.Descriptor instead.
 func (*Timeouts) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{7}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Timeouts) GetTcpEstablished() uint32 {
@@ -868,14 +980,16 @@ type Port struct {
 	Tags map[string]string `protobuf:"bytes,9,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// UPLINK: destinations, addresses or prefixes, whose packets come to the
 	// forwarder. Multicast, broadcast and link-local ones are the host's always.
-	Steer         []string `protobuf:"bytes,10,rep,name=steer,proto3" json:"steer,omitempty"`
+	Steer []string `protobuf:"bytes,10,rep,name=steer,proto3" json:"steer,omitempty"`
+	// TUNNEL: the address of the other end, unique.
+	Remote        string `protobuf:"bytes,11,opt,name=remote,proto3" json:"remote,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[8]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +1001,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[8]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +1014,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{8}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Port) GetName() string {
@@ -973,6 +1087,13 @@ func (x *Port) GetSteer() []string {
 	return nil
 }
 
+func (x *Port) GetRemote() string {
+	if x != nil {
+		return x.Remote
+	}
+	return ""
+}
+
 // Route sends what matches the prefix to a port; the longest prefix wins, and
 // a port's own addresses are routes to it.
 type Route struct {
@@ -985,7 +1106,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[9]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +1118,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[9]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +1131,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{9}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Route) GetPrefix() string {
@@ -1039,7 +1160,7 @@ type AddressSet struct {
 
 func (x *AddressSet) Reset() {
 	*x = AddressSet{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[10]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1172,7 @@ func (x *AddressSet) String() string {
 func (*AddressSet) ProtoMessage() {}
 
 func (x *AddressSet) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[10]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1185,7 @@ func (x *AddressSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddressSet.ProtoReflect.Descriptor instead.
 func (*AddressSet) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{10}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AddressSet) GetName() string {
@@ -1108,7 +1229,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[11]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1241,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[11]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1254,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{11}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Policy) GetName() string {
@@ -1193,7 +1314,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[12]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1326,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[12]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1339,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{12}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Rule) GetName() string {
@@ -1284,7 +1405,7 @@ type L4Match struct {
 
 func (x *L4Match) Reset() {
 	*x = L4Match{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[13]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1417,7 @@ func (x *L4Match) String() string {
 func (*L4Match) ProtoMessage() {}
 
 func (x *L4Match) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[13]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1430,7 @@ func (x *L4Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use L4Match.ProtoReflect.Descriptor instead.
 func (*L4Match) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{13}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *L4Match) GetProtocol() uint32 {
@@ -1363,7 +1484,7 @@ type SourceNat struct {
 
 func (x *SourceNat) Reset() {
 	*x = SourceNat{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[14]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1496,7 @@ func (x *SourceNat) String() string {
 func (*SourceNat) ProtoMessage() {}
 
 func (x *SourceNat) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[14]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1509,7 @@ func (x *SourceNat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceNat.ProtoReflect.Descriptor instead.
 func (*SourceNat) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{14}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SourceNat) GetName() string {
@@ -1466,7 +1587,7 @@ type DestinationNat struct {
 
 func (x *DestinationNat) Reset() {
 	*x = DestinationNat{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[15]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1599,7 @@ func (x *DestinationNat) String() string {
 func (*DestinationNat) ProtoMessage() {}
 
 func (x *DestinationNat) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[15]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1612,7 @@ func (x *DestinationNat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationNat.ProtoReflect.Descriptor instead.
 func (*DestinationNat) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{15}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DestinationNat) GetName() string {
@@ -1575,7 +1696,7 @@ type External struct {
 
 func (x *External) Reset() {
 	*x = External{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[16]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1587,7 +1708,7 @@ func (x *External) String() string {
 func (*External) ProtoMessage() {}
 
 func (x *External) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[16]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1600,7 +1721,7 @@ func (x *External) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use External.ProtoReflect.Descriptor instead.
 func (*External) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{16}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *External) GetBackends() []*Backend {
@@ -1628,7 +1749,7 @@ type Backend struct {
 
 func (x *Backend) Reset() {
 	*x = Backend{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[17]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1640,7 +1761,7 @@ func (x *Backend) String() string {
 func (*Backend) ProtoMessage() {}
 
 func (x *Backend) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[17]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1653,7 +1774,7 @@ func (x *Backend) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backend.ProtoReflect.Descriptor instead.
 func (*Backend) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{17}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Backend) GetAddress() string {
@@ -1685,7 +1806,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[18]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1697,7 +1818,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[18]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1710,7 +1831,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{18}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{19}
 }
 
 type StatusResponse struct {
@@ -1735,7 +1856,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[19]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1747,7 +1868,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[19]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1760,7 +1881,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{19}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -1882,7 +2003,7 @@ type LaneStatus struct {
 
 func (x *LaneStatus) Reset() {
 	*x = LaneStatus{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[20]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +2015,7 @@ func (x *LaneStatus) String() string {
 func (*LaneStatus) ProtoMessage() {}
 
 func (x *LaneStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[20]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +2028,7 @@ func (x *LaneStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LaneStatus.ProtoReflect.Descriptor instead.
 func (*LaneStatus) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{20}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *LaneStatus) GetLane() uint32 {
@@ -2009,7 +2130,7 @@ type ListPortsRequest struct {
 
 func (x *ListPortsRequest) Reset() {
 	*x = ListPortsRequest{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[21]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2021,7 +2142,7 @@ func (x *ListPortsRequest) String() string {
 func (*ListPortsRequest) ProtoMessage() {}
 
 func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[21]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2034,7 +2155,7 @@ func (x *ListPortsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPortsRequest.ProtoReflect.Descriptor instead.
 func (*ListPortsRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{21}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{22}
 }
 
 type ListPortsResponse struct {
@@ -2046,7 +2167,7 @@ type ListPortsResponse struct {
 
 func (x *ListPortsResponse) Reset() {
 	*x = ListPortsResponse{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[22]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2179,7 @@ func (x *ListPortsResponse) String() string {
 func (*ListPortsResponse) ProtoMessage() {}
 
 func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[22]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2192,7 @@ func (x *ListPortsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPortsResponse.ProtoReflect.Descriptor instead.
 func (*ListPortsResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{22}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListPortsResponse) GetPorts() []*PortStatus {
@@ -2103,7 +2224,7 @@ type PortStatus struct {
 
 func (x *PortStatus) Reset() {
 	*x = PortStatus{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[23]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2236,7 @@ func (x *PortStatus) String() string {
 func (*PortStatus) ProtoMessage() {}
 
 func (x *PortStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[23]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2249,7 @@ func (x *PortStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortStatus.ProtoReflect.Descriptor instead.
 func (*PortStatus) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{23}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PortStatus) GetConfig() *Port {
@@ -2245,7 +2366,7 @@ type Filter struct {
 
 func (x *Filter) Reset() {
 	*x = Filter{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[24]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2257,7 +2378,7 @@ func (x *Filter) String() string {
 func (*Filter) ProtoMessage() {}
 
 func (x *Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[24]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2270,7 +2391,7 @@ func (x *Filter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Filter.ProtoReflect.Descriptor instead.
 func (*Filter) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{24}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Filter) GetPort() string {
@@ -2335,7 +2456,7 @@ type Tuple struct {
 
 func (x *Tuple) Reset() {
 	*x = Tuple{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[25]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2347,7 +2468,7 @@ func (x *Tuple) String() string {
 func (*Tuple) ProtoMessage() {}
 
 func (x *Tuple) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[25]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2360,7 +2481,7 @@ func (x *Tuple) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tuple.ProtoReflect.Descriptor instead.
 func (*Tuple) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{25}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Tuple) GetSrc() string {
@@ -2408,7 +2529,7 @@ type ListFlowsRequest struct {
 
 func (x *ListFlowsRequest) Reset() {
 	*x = ListFlowsRequest{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[26]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2420,7 +2541,7 @@ func (x *ListFlowsRequest) String() string {
 func (*ListFlowsRequest) ProtoMessage() {}
 
 func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[26]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2433,7 +2554,7 @@ func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFlowsRequest.ProtoReflect.Descriptor instead.
 func (*ListFlowsRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{26}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListFlowsRequest) GetFilter() *Filter {
@@ -2470,7 +2591,7 @@ type Flow struct {
 
 func (x *Flow) Reset() {
 	*x = Flow{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[27]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2482,7 +2603,7 @@ func (x *Flow) String() string {
 func (*Flow) ProtoMessage() {}
 
 func (x *Flow) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[27]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2495,7 +2616,7 @@ func (x *Flow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flow.ProtoReflect.Descriptor instead.
 func (*Flow) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{27}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Flow) GetOriginal() *Tuple {
@@ -2591,7 +2712,7 @@ type ListDropsRequest struct {
 
 func (x *ListDropsRequest) Reset() {
 	*x = ListDropsRequest{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[28]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2603,7 +2724,7 @@ func (x *ListDropsRequest) String() string {
 func (*ListDropsRequest) ProtoMessage() {}
 
 func (x *ListDropsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[28]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2616,7 +2737,7 @@ func (x *ListDropsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDropsRequest.ProtoReflect.Descriptor instead.
 func (*ListDropsRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{28}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListDropsRequest) GetPort() string {
@@ -2635,7 +2756,7 @@ type ListDropsResponse struct {
 
 func (x *ListDropsResponse) Reset() {
 	*x = ListDropsResponse{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[29]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2647,7 +2768,7 @@ func (x *ListDropsResponse) String() string {
 func (*ListDropsResponse) ProtoMessage() {}
 
 func (x *ListDropsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[29]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2660,7 +2781,7 @@ func (x *ListDropsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDropsResponse.ProtoReflect.Descriptor instead.
 func (*ListDropsResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{29}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListDropsResponse) GetDrops() []*DropCount {
@@ -2682,7 +2803,7 @@ type DropCount struct {
 
 func (x *DropCount) Reset() {
 	*x = DropCount{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[30]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +2815,7 @@ func (x *DropCount) String() string {
 func (*DropCount) ProtoMessage() {}
 
 func (x *DropCount) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[30]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +2828,7 @@ func (x *DropCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropCount.ProtoReflect.Descriptor instead.
 func (*DropCount) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{30}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DropCount) GetPort() string {
@@ -2749,7 +2870,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[31]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2761,7 +2882,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[31]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2774,7 +2895,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{31}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ExplainRequest) GetTuple() *Tuple {
@@ -2808,7 +2929,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[32]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2820,7 +2941,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[32]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2833,7 +2954,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{32}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExplainResponse) GetVerdict() string {
@@ -2862,7 +2983,7 @@ type ExplainStep struct {
 
 func (x *ExplainStep) Reset() {
 	*x = ExplainStep{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[33]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2874,7 +2995,7 @@ func (x *ExplainStep) String() string {
 func (*ExplainStep) ProtoMessage() {}
 
 func (x *ExplainStep) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[33]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2887,7 +3008,7 @@ func (x *ExplainStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainStep.ProtoReflect.Descriptor instead.
 func (*ExplainStep) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{33}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ExplainStep) GetStage() string {
@@ -2927,7 +3048,7 @@ type MonitorRequest struct {
 
 func (x *MonitorRequest) Reset() {
 	*x = MonitorRequest{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[34]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2939,7 +3060,7 @@ func (x *MonitorRequest) String() string {
 func (*MonitorRequest) ProtoMessage() {}
 
 func (x *MonitorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[34]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2952,7 +3073,7 @@ func (x *MonitorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MonitorRequest.ProtoReflect.Descriptor instead.
 func (*MonitorRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{34}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MonitorRequest) GetFilter() *Filter {
@@ -2982,7 +3103,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[35]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2994,7 +3115,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[35]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3007,7 +3128,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{35}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Event) GetTimeUnixNano() int64 {
@@ -3090,7 +3211,7 @@ type CaptureRequest struct {
 
 func (x *CaptureRequest) Reset() {
 	*x = CaptureRequest{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[36]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3102,7 +3223,7 @@ func (x *CaptureRequest) String() string {
 func (*CaptureRequest) ProtoMessage() {}
 
 func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[36]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3115,7 +3236,7 @@ func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureRequest.ProtoReflect.Descriptor instead.
 func (*CaptureRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{36}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CaptureRequest) GetPort() string {
@@ -3147,7 +3268,7 @@ type CapturedPacket struct {
 
 func (x *CapturedPacket) Reset() {
 	*x = CapturedPacket{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[37]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3159,7 +3280,7 @@ func (x *CapturedPacket) String() string {
 func (*CapturedPacket) ProtoMessage() {}
 
 func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[37]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3172,7 +3293,7 @@ func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapturedPacket.ProtoReflect.Descriptor instead.
 func (*CapturedPacket) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{37}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CapturedPacket) GetTimeUnixNano() int64 {
@@ -3257,7 +3378,7 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"\x13delete_address_sets\x18\f \x03(\tR\x11deleteAddressSets\x12'\n" +
 	"\x0fdelete_policies\x18\r \x03(\tR\x0edeletePolicies\x12,\n" +
 	"\x12delete_source_nats\x18\x0e \x03(\tR\x10deleteSourceNats\x126\n" +
-	"\x17delete_destination_nats\x18\x0f \x03(\tR\x15deleteDestinationNats\"\xbb\x02\n" +
+	"\x17delete_destination_nats\x18\x0f \x03(\tR\x15deleteDestinationNats\"\xec\x02\n" +
 	"\bSettings\x12\x12\n" +
 	"\x04ipv4\x18\x01 \x01(\tR\x04ipv4\x12\x12\n" +
 	"\x04ipv6\x18\x02 \x01(\tR\x04ipv6\x12'\n" +
@@ -3266,7 +3387,16 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"\btimeouts\x18\x05 \x01(\v2\x1c.netio.dataplane.v1.TimeoutsR\btimeouts\x12%\n" +
 	"\x0ehost_addresses\x18\x06 \x03(\tR\rhostAddresses\x12!\n" +
 	"\fservice_ipv4\x18\a \x01(\tR\vserviceIpv4\x12!\n" +
-	"\fservice_ipv6\x18\b \x01(\tR\vserviceIpv6\"\xec\x01\n" +
+	"\fservice_ipv6\x18\b \x01(\tR\vserviceIpv6\x12/\n" +
+	"\x05vxlan\x18\t \x01(\v2\x19.netio.dataplane.v1.VxlanR\x05vxlan\"\xba\x01\n" +
+	"\x05Vxlan\x12\x12\n" +
+	"\x04port\x18\x01 \x01(\tR\x04port\x12\x10\n" +
+	"\x03vni\x18\x02 \x01(\rR\x03vni\x12\x19\n" +
+	"\budp_port\x18\x03 \x01(\rR\audpPort\x12\x12\n" +
+	"\x04ipv4\x18\x04 \x01(\tR\x04ipv4\x12\x12\n" +
+	"\x04ipv6\x18\x05 \x01(\tR\x04ipv6\x12#\n" +
+	"\rreceived_ipv4\x18\x06 \x01(\tR\freceivedIpv4\x12#\n" +
+	"\rreceived_ipv6\x18\a \x01(\tR\freceivedIpv6\"\xec\x01\n" +
 	"\bTimeouts\x12'\n" +
 	"\x0ftcp_established\x18\x01 \x01(\rR\x0etcpEstablished\x12\x1f\n" +
 	"\vtcp_opening\x18\x02 \x01(\rR\n" +
@@ -3278,7 +3408,7 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"udp_stream\x18\x05 \x01(\rR\tudpStream\x12\x12\n" +
 	"\x04icmp\x18\x06 \x01(\rR\x04icmp\x12\x14\n" +
 	"\x05other\x18\a \x01(\rR\x05other\x12\x1a\n" +
-	"\bfragment\x18\b \x01(\rR\bfragment\"\xaa\x03\n" +
+	"\bfragment\x18\b \x01(\rR\bfragment\"\xce\x03\n" +
 	"\x04Port\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x121\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1d.netio.dataplane.v1.Port.KindR\x04kind\x12\x16\n" +
@@ -3291,16 +3421,19 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"nbuf_quota\x18\b \x01(\rR\tnbufQuota\x126\n" +
 	"\x04tags\x18\t \x03(\v2\".netio.dataplane.v1.Port.TagsEntryR\x04tags\x12\x14\n" +
 	"\x05steer\x18\n" +
-	" \x03(\tR\x05steer\x1a7\n" +
+	" \x03(\tR\x05steer\x12\x16\n" +
+	"\x06remote\x18\v \x01(\tR\x06remote\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\";\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"G\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\a\n" +
 	"\x03POD\x10\x01\x12\b\n" +
 	"\x04HOST\x10\x02\x12\n" +
 	"\n" +
-	"\x06UPLINK\x10\x03\"3\n" +
+	"\x06UPLINK\x10\x03\x12\n" +
+	"\n" +
+	"\x06TUNNEL\x10\x04\"3\n" +
 	"\x05Route\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\tR\x04port\"T\n" +
@@ -3531,7 +3664,7 @@ func file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP() []byte {
 }
 
 var file_pkg_dataplane_api_v1_dataplane_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pkg_dataplane_api_v1_dataplane_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_pkg_dataplane_api_v1_dataplane_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_pkg_dataplane_api_v1_dataplane_proto_goTypes = []any{
 	(Action)(0),               // 0: netio.dataplane.v1.Action
 	(Port_Kind)(0),            // 1: netio.dataplane.v1.Port.Kind
@@ -3542,101 +3675,103 @@ var file_pkg_dataplane_api_v1_dataplane_proto_goTypes = []any{
 	(*Snapshot)(nil),          // 6: netio.dataplane.v1.Snapshot
 	(*Delta)(nil),             // 7: netio.dataplane.v1.Delta
 	(*Settings)(nil),          // 8: netio.dataplane.v1.Settings
-	(*Timeouts)(nil),          // 9: netio.dataplane.v1.Timeouts
-	(*Port)(nil),              // 10: netio.dataplane.v1.Port
-	(*Route)(nil),             // 11: netio.dataplane.v1.Route
-	(*AddressSet)(nil),        // 12: netio.dataplane.v1.AddressSet
-	(*Policy)(nil),            // 13: netio.dataplane.v1.Policy
-	(*Rule)(nil),              // 14: netio.dataplane.v1.Rule
-	(*L4Match)(nil),           // 15: netio.dataplane.v1.L4Match
-	(*SourceNat)(nil),         // 16: netio.dataplane.v1.SourceNat
-	(*DestinationNat)(nil),    // 17: netio.dataplane.v1.DestinationNat
-	(*External)(nil),          // 18: netio.dataplane.v1.External
-	(*Backend)(nil),           // 19: netio.dataplane.v1.Backend
-	(*StatusRequest)(nil),     // 20: netio.dataplane.v1.StatusRequest
-	(*StatusResponse)(nil),    // 21: netio.dataplane.v1.StatusResponse
-	(*LaneStatus)(nil),        // 22: netio.dataplane.v1.LaneStatus
-	(*ListPortsRequest)(nil),  // 23: netio.dataplane.v1.ListPortsRequest
-	(*ListPortsResponse)(nil), // 24: netio.dataplane.v1.ListPortsResponse
-	(*PortStatus)(nil),        // 25: netio.dataplane.v1.PortStatus
-	(*Filter)(nil),            // 26: netio.dataplane.v1.Filter
-	(*Tuple)(nil),             // 27: netio.dataplane.v1.Tuple
-	(*ListFlowsRequest)(nil),  // 28: netio.dataplane.v1.ListFlowsRequest
-	(*Flow)(nil),              // 29: netio.dataplane.v1.Flow
-	(*ListDropsRequest)(nil),  // 30: netio.dataplane.v1.ListDropsRequest
-	(*ListDropsResponse)(nil), // 31: netio.dataplane.v1.ListDropsResponse
-	(*DropCount)(nil),         // 32: netio.dataplane.v1.DropCount
-	(*ExplainRequest)(nil),    // 33: netio.dataplane.v1.ExplainRequest
-	(*ExplainResponse)(nil),   // 34: netio.dataplane.v1.ExplainResponse
-	(*ExplainStep)(nil),       // 35: netio.dataplane.v1.ExplainStep
-	(*MonitorRequest)(nil),    // 36: netio.dataplane.v1.MonitorRequest
-	(*Event)(nil),             // 37: netio.dataplane.v1.Event
-	(*CaptureRequest)(nil),    // 38: netio.dataplane.v1.CaptureRequest
-	(*CapturedPacket)(nil),    // 39: netio.dataplane.v1.CapturedPacket
-	nil,                       // 40: netio.dataplane.v1.Port.TagsEntry
+	(*Vxlan)(nil),             // 9: netio.dataplane.v1.Vxlan
+	(*Timeouts)(nil),          // 10: netio.dataplane.v1.Timeouts
+	(*Port)(nil),              // 11: netio.dataplane.v1.Port
+	(*Route)(nil),             // 12: netio.dataplane.v1.Route
+	(*AddressSet)(nil),        // 13: netio.dataplane.v1.AddressSet
+	(*Policy)(nil),            // 14: netio.dataplane.v1.Policy
+	(*Rule)(nil),              // 15: netio.dataplane.v1.Rule
+	(*L4Match)(nil),           // 16: netio.dataplane.v1.L4Match
+	(*SourceNat)(nil),         // 17: netio.dataplane.v1.SourceNat
+	(*DestinationNat)(nil),    // 18: netio.dataplane.v1.DestinationNat
+	(*External)(nil),          // 19: netio.dataplane.v1.External
+	(*Backend)(nil),           // 20: netio.dataplane.v1.Backend
+	(*StatusRequest)(nil),     // 21: netio.dataplane.v1.StatusRequest
+	(*StatusResponse)(nil),    // 22: netio.dataplane.v1.StatusResponse
+	(*LaneStatus)(nil),        // 23: netio.dataplane.v1.LaneStatus
+	(*ListPortsRequest)(nil),  // 24: netio.dataplane.v1.ListPortsRequest
+	(*ListPortsResponse)(nil), // 25: netio.dataplane.v1.ListPortsResponse
+	(*PortStatus)(nil),        // 26: netio.dataplane.v1.PortStatus
+	(*Filter)(nil),            // 27: netio.dataplane.v1.Filter
+	(*Tuple)(nil),             // 28: netio.dataplane.v1.Tuple
+	(*ListFlowsRequest)(nil),  // 29: netio.dataplane.v1.ListFlowsRequest
+	(*Flow)(nil),              // 30: netio.dataplane.v1.Flow
+	(*ListDropsRequest)(nil),  // 31: netio.dataplane.v1.ListDropsRequest
+	(*ListDropsResponse)(nil), // 32: netio.dataplane.v1.ListDropsResponse
+	(*DropCount)(nil),         // 33: netio.dataplane.v1.DropCount
+	(*ExplainRequest)(nil),    // 34: netio.dataplane.v1.ExplainRequest
+	(*ExplainResponse)(nil),   // 35: netio.dataplane.v1.ExplainResponse
+	(*ExplainStep)(nil),       // 36: netio.dataplane.v1.ExplainStep
+	(*MonitorRequest)(nil),    // 37: netio.dataplane.v1.MonitorRequest
+	(*Event)(nil),             // 38: netio.dataplane.v1.Event
+	(*CaptureRequest)(nil),    // 39: netio.dataplane.v1.CaptureRequest
+	(*CapturedPacket)(nil),    // 40: netio.dataplane.v1.CapturedPacket
+	nil,                       // 41: netio.dataplane.v1.Port.TagsEntry
 }
 var file_pkg_dataplane_api_v1_dataplane_proto_depIdxs = []int32{
 	6,  // 0: netio.dataplane.v1.ApplyRequest.snapshot:type_name -> netio.dataplane.v1.Snapshot
 	7,  // 1: netio.dataplane.v1.ApplyRequest.delta:type_name -> netio.dataplane.v1.Delta
 	4,  // 2: netio.dataplane.v1.ApplyResponse.ports:type_name -> netio.dataplane.v1.PortState
 	8,  // 3: netio.dataplane.v1.Snapshot.settings:type_name -> netio.dataplane.v1.Settings
-	10, // 4: netio.dataplane.v1.Snapshot.ports:type_name -> netio.dataplane.v1.Port
-	11, // 5: netio.dataplane.v1.Snapshot.routes:type_name -> netio.dataplane.v1.Route
-	12, // 6: netio.dataplane.v1.Snapshot.address_sets:type_name -> netio.dataplane.v1.AddressSet
-	13, // 7: netio.dataplane.v1.Snapshot.policies:type_name -> netio.dataplane.v1.Policy
-	16, // 8: netio.dataplane.v1.Snapshot.source_nats:type_name -> netio.dataplane.v1.SourceNat
-	17, // 9: netio.dataplane.v1.Snapshot.destination_nats:type_name -> netio.dataplane.v1.DestinationNat
+	11, // 4: netio.dataplane.v1.Snapshot.ports:type_name -> netio.dataplane.v1.Port
+	12, // 5: netio.dataplane.v1.Snapshot.routes:type_name -> netio.dataplane.v1.Route
+	13, // 6: netio.dataplane.v1.Snapshot.address_sets:type_name -> netio.dataplane.v1.AddressSet
+	14, // 7: netio.dataplane.v1.Snapshot.policies:type_name -> netio.dataplane.v1.Policy
+	17, // 8: netio.dataplane.v1.Snapshot.source_nats:type_name -> netio.dataplane.v1.SourceNat
+	18, // 9: netio.dataplane.v1.Snapshot.destination_nats:type_name -> netio.dataplane.v1.DestinationNat
 	8,  // 10: netio.dataplane.v1.Delta.settings:type_name -> netio.dataplane.v1.Settings
-	10, // 11: netio.dataplane.v1.Delta.ports:type_name -> netio.dataplane.v1.Port
-	11, // 12: netio.dataplane.v1.Delta.routes:type_name -> netio.dataplane.v1.Route
-	12, // 13: netio.dataplane.v1.Delta.address_sets:type_name -> netio.dataplane.v1.AddressSet
-	13, // 14: netio.dataplane.v1.Delta.policies:type_name -> netio.dataplane.v1.Policy
-	16, // 15: netio.dataplane.v1.Delta.source_nats:type_name -> netio.dataplane.v1.SourceNat
-	17, // 16: netio.dataplane.v1.Delta.destination_nats:type_name -> netio.dataplane.v1.DestinationNat
-	9,  // 17: netio.dataplane.v1.Settings.timeouts:type_name -> netio.dataplane.v1.Timeouts
-	1,  // 18: netio.dataplane.v1.Port.kind:type_name -> netio.dataplane.v1.Port.Kind
-	40, // 19: netio.dataplane.v1.Port.tags:type_name -> netio.dataplane.v1.Port.TagsEntry
-	14, // 20: netio.dataplane.v1.Policy.ingress:type_name -> netio.dataplane.v1.Rule
-	14, // 21: netio.dataplane.v1.Policy.egress:type_name -> netio.dataplane.v1.Rule
-	0,  // 22: netio.dataplane.v1.Rule.action:type_name -> netio.dataplane.v1.Action
-	15, // 23: netio.dataplane.v1.Rule.l4:type_name -> netio.dataplane.v1.L4Match
-	19, // 24: netio.dataplane.v1.DestinationNat.backends:type_name -> netio.dataplane.v1.Backend
-	18, // 25: netio.dataplane.v1.DestinationNat.external:type_name -> netio.dataplane.v1.External
-	19, // 26: netio.dataplane.v1.External.backends:type_name -> netio.dataplane.v1.Backend
-	22, // 27: netio.dataplane.v1.StatusResponse.lanes:type_name -> netio.dataplane.v1.LaneStatus
-	25, // 28: netio.dataplane.v1.ListPortsResponse.ports:type_name -> netio.dataplane.v1.PortStatus
-	10, // 29: netio.dataplane.v1.PortStatus.config:type_name -> netio.dataplane.v1.Port
-	26, // 30: netio.dataplane.v1.ListFlowsRequest.filter:type_name -> netio.dataplane.v1.Filter
-	27, // 31: netio.dataplane.v1.Flow.original:type_name -> netio.dataplane.v1.Tuple
-	27, // 32: netio.dataplane.v1.Flow.reply:type_name -> netio.dataplane.v1.Tuple
-	32, // 33: netio.dataplane.v1.ListDropsResponse.drops:type_name -> netio.dataplane.v1.DropCount
-	27, // 34: netio.dataplane.v1.ExplainRequest.tuple:type_name -> netio.dataplane.v1.Tuple
-	35, // 35: netio.dataplane.v1.ExplainResponse.steps:type_name -> netio.dataplane.v1.ExplainStep
-	26, // 36: netio.dataplane.v1.MonitorRequest.filter:type_name -> netio.dataplane.v1.Filter
-	27, // 37: netio.dataplane.v1.Event.tuple:type_name -> netio.dataplane.v1.Tuple
-	2,  // 38: netio.dataplane.v1.Configuration.Apply:input_type -> netio.dataplane.v1.ApplyRequest
-	5,  // 39: netio.dataplane.v1.Configuration.Get:input_type -> netio.dataplane.v1.GetRequest
-	20, // 40: netio.dataplane.v1.Observation.Status:input_type -> netio.dataplane.v1.StatusRequest
-	23, // 41: netio.dataplane.v1.Observation.ListPorts:input_type -> netio.dataplane.v1.ListPortsRequest
-	28, // 42: netio.dataplane.v1.Observation.ListFlows:input_type -> netio.dataplane.v1.ListFlowsRequest
-	30, // 43: netio.dataplane.v1.Observation.ListDrops:input_type -> netio.dataplane.v1.ListDropsRequest
-	33, // 44: netio.dataplane.v1.Observation.Explain:input_type -> netio.dataplane.v1.ExplainRequest
-	36, // 45: netio.dataplane.v1.Observation.Monitor:input_type -> netio.dataplane.v1.MonitorRequest
-	38, // 46: netio.dataplane.v1.Observation.Capture:input_type -> netio.dataplane.v1.CaptureRequest
-	3,  // 47: netio.dataplane.v1.Configuration.Apply:output_type -> netio.dataplane.v1.ApplyResponse
-	6,  // 48: netio.dataplane.v1.Configuration.Get:output_type -> netio.dataplane.v1.Snapshot
-	21, // 49: netio.dataplane.v1.Observation.Status:output_type -> netio.dataplane.v1.StatusResponse
-	24, // 50: netio.dataplane.v1.Observation.ListPorts:output_type -> netio.dataplane.v1.ListPortsResponse
-	29, // 51: netio.dataplane.v1.Observation.ListFlows:output_type -> netio.dataplane.v1.Flow
-	31, // 52: netio.dataplane.v1.Observation.ListDrops:output_type -> netio.dataplane.v1.ListDropsResponse
-	34, // 53: netio.dataplane.v1.Observation.Explain:output_type -> netio.dataplane.v1.ExplainResponse
-	37, // 54: netio.dataplane.v1.Observation.Monitor:output_type -> netio.dataplane.v1.Event
-	39, // 55: netio.dataplane.v1.Observation.Capture:output_type -> netio.dataplane.v1.CapturedPacket
-	47, // [47:56] is the sub-list for method output_type
-	38, // [38:47] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	11, // 11: netio.dataplane.v1.Delta.ports:type_name -> netio.dataplane.v1.Port
+	12, // 12: netio.dataplane.v1.Delta.routes:type_name -> netio.dataplane.v1.Route
+	13, // 13: netio.dataplane.v1.Delta.address_sets:type_name -> netio.dataplane.v1.AddressSet
+	14, // 14: netio.dataplane.v1.Delta.policies:type_name -> netio.dataplane.v1.Policy
+	17, // 15: netio.dataplane.v1.Delta.source_nats:type_name -> netio.dataplane.v1.SourceNat
+	18, // 16: netio.dataplane.v1.Delta.destination_nats:type_name -> netio.dataplane.v1.DestinationNat
+	10, // 17: netio.dataplane.v1.Settings.timeouts:type_name -> netio.dataplane.v1.Timeouts
+	9,  // 18: netio.dataplane.v1.Settings.vxlan:type_name -> netio.dataplane.v1.Vxlan
+	1,  // 19: netio.dataplane.v1.Port.kind:type_name -> netio.dataplane.v1.Port.Kind
+	41, // 20: netio.dataplane.v1.Port.tags:type_name -> netio.dataplane.v1.Port.TagsEntry
+	15, // 21: netio.dataplane.v1.Policy.ingress:type_name -> netio.dataplane.v1.Rule
+	15, // 22: netio.dataplane.v1.Policy.egress:type_name -> netio.dataplane.v1.Rule
+	0,  // 23: netio.dataplane.v1.Rule.action:type_name -> netio.dataplane.v1.Action
+	16, // 24: netio.dataplane.v1.Rule.l4:type_name -> netio.dataplane.v1.L4Match
+	20, // 25: netio.dataplane.v1.DestinationNat.backends:type_name -> netio.dataplane.v1.Backend
+	19, // 26: netio.dataplane.v1.DestinationNat.external:type_name -> netio.dataplane.v1.External
+	20, // 27: netio.dataplane.v1.External.backends:type_name -> netio.dataplane.v1.Backend
+	23, // 28: netio.dataplane.v1.StatusResponse.lanes:type_name -> netio.dataplane.v1.LaneStatus
+	26, // 29: netio.dataplane.v1.ListPortsResponse.ports:type_name -> netio.dataplane.v1.PortStatus
+	11, // 30: netio.dataplane.v1.PortStatus.config:type_name -> netio.dataplane.v1.Port
+	27, // 31: netio.dataplane.v1.ListFlowsRequest.filter:type_name -> netio.dataplane.v1.Filter
+	28, // 32: netio.dataplane.v1.Flow.original:type_name -> netio.dataplane.v1.Tuple
+	28, // 33: netio.dataplane.v1.Flow.reply:type_name -> netio.dataplane.v1.Tuple
+	33, // 34: netio.dataplane.v1.ListDropsResponse.drops:type_name -> netio.dataplane.v1.DropCount
+	28, // 35: netio.dataplane.v1.ExplainRequest.tuple:type_name -> netio.dataplane.v1.Tuple
+	36, // 36: netio.dataplane.v1.ExplainResponse.steps:type_name -> netio.dataplane.v1.ExplainStep
+	27, // 37: netio.dataplane.v1.MonitorRequest.filter:type_name -> netio.dataplane.v1.Filter
+	28, // 38: netio.dataplane.v1.Event.tuple:type_name -> netio.dataplane.v1.Tuple
+	2,  // 39: netio.dataplane.v1.Configuration.Apply:input_type -> netio.dataplane.v1.ApplyRequest
+	5,  // 40: netio.dataplane.v1.Configuration.Get:input_type -> netio.dataplane.v1.GetRequest
+	21, // 41: netio.dataplane.v1.Observation.Status:input_type -> netio.dataplane.v1.StatusRequest
+	24, // 42: netio.dataplane.v1.Observation.ListPorts:input_type -> netio.dataplane.v1.ListPortsRequest
+	29, // 43: netio.dataplane.v1.Observation.ListFlows:input_type -> netio.dataplane.v1.ListFlowsRequest
+	31, // 44: netio.dataplane.v1.Observation.ListDrops:input_type -> netio.dataplane.v1.ListDropsRequest
+	34, // 45: netio.dataplane.v1.Observation.Explain:input_type -> netio.dataplane.v1.ExplainRequest
+	37, // 46: netio.dataplane.v1.Observation.Monitor:input_type -> netio.dataplane.v1.MonitorRequest
+	39, // 47: netio.dataplane.v1.Observation.Capture:input_type -> netio.dataplane.v1.CaptureRequest
+	3,  // 48: netio.dataplane.v1.Configuration.Apply:output_type -> netio.dataplane.v1.ApplyResponse
+	6,  // 49: netio.dataplane.v1.Configuration.Get:output_type -> netio.dataplane.v1.Snapshot
+	22, // 50: netio.dataplane.v1.Observation.Status:output_type -> netio.dataplane.v1.StatusResponse
+	25, // 51: netio.dataplane.v1.Observation.ListPorts:output_type -> netio.dataplane.v1.ListPortsResponse
+	30, // 52: netio.dataplane.v1.Observation.ListFlows:output_type -> netio.dataplane.v1.Flow
+	32, // 53: netio.dataplane.v1.Observation.ListDrops:output_type -> netio.dataplane.v1.ListDropsResponse
+	35, // 54: netio.dataplane.v1.Observation.Explain:output_type -> netio.dataplane.v1.ExplainResponse
+	38, // 55: netio.dataplane.v1.Observation.Monitor:output_type -> netio.dataplane.v1.Event
+	40, // 56: netio.dataplane.v1.Observation.Capture:output_type -> netio.dataplane.v1.CapturedPacket
+	48, // [48:57] is the sub-list for method output_type
+	39, // [39:48] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_pkg_dataplane_api_v1_dataplane_proto_init() }
@@ -3648,14 +3783,14 @@ func file_pkg_dataplane_api_v1_dataplane_proto_init() {
 		(*ApplyRequest_Snapshot)(nil),
 		(*ApplyRequest_Delta)(nil),
 	}
-	file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[13].OneofWrappers = []any{}
+	file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pkg_dataplane_api_v1_dataplane_proto_rawDesc), len(file_pkg_dataplane_api_v1_dataplane_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   39,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
