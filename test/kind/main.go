@@ -55,6 +55,7 @@ func upCommand(at func() (state.Dir, error)) *cobra.Command {
 	nodes := c.Flags().Int("nodes", 3, "number of nodes")
 	netio := c.Flags().String("netio", "bin", "`folder` of netio-agent, netio-cni and netioctl")
 	kubeProxy := c.Flags().Bool("kube-proxy", false, "run kube-proxy beside NetIO, instead of NetIO in its place")
+	tunnel := c.Flags().Bool("tunnel", false, "let the network between the nodes know no pods, and have NetIO tunnel through it")
 	source := c.Flags().String("source", ".", "top of NetIO's source `tree`")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		dir, err := at()
@@ -65,7 +66,7 @@ func upCommand(at func() (state.Dir, error)) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		err = cluster.Up(c.Context(), cluster.Options{Dir: dir, Nodes: *nodes, KubeProxy: *kubeProxy, NetIO: bin, Source: *source, Out: os.Stdout})
+		err = cluster.Up(c.Context(), cluster.Options{Dir: dir, Nodes: *nodes, KubeProxy: *kubeProxy, Tunnel: *tunnel, NetIO: bin, Source: *source, Out: os.Stdout})
 		if err != nil {
 			return err
 		}

@@ -73,11 +73,12 @@ func (s *Source) Configure(ctx context.Context, file string, data []byte, proble
 	}
 	c.Node = s.name
 	s.begin.Do(func() { go s.watch(ctx, problems) })
-	prefixes, err := s.podCIDRs(ctx, problems)
+	self, err := s.self(ctx, problems)
 	if err != nil {
 		return nil, err
 	}
-	return c.WithPodCIDRs("node "+s.name, prefixes)
+	c.NodeAddresses = self.Addresses
+	return c.WithPodCIDRs("node "+s.name, self.PodCIDRs)
 }
 
 // watch follows the cluster until ctx ends, and begins anew where it could not.
@@ -118,8 +119,8 @@ func (s *Source) latest() (*kube.View, *kube.Watcher, <-chan struct{}) {
 	return s.view, s.watcher, s.changed
 }
 
-// podCIDRs waits for the node's prefixes.
-func (s *Source) podCIDRs(ctx context.Context, problems *problem.List) ([]netip.Prefix, error) {
+// self waits for the node, with its prefixes.
+func (s *Source) self(ctx context.Context, problems *problem.List) (*kube.Node, error) {
 	for {
 		view, _, changed := s.latest()
 		if view != nil {
@@ -131,7 +132,7 @@ func (s *Source) podCIDRs(ctx context.Context, problems *problem.List) ([]netip.
 				problems.Report("node", fmt.Errorf("node %s has no spec.podCIDRs; kube-controller-manager --allocate-node-cidrs gives them", s.name))
 			default:
 				problems.Report("node", nil)
-				return self.PodCIDRs, nil
+				return self, nil
 			}
 		}
 		select {

@@ -22,6 +22,7 @@ var fixed = []struct {
 	{"socket", func(c *Config) any { return c.Socket }},
 	{"forwarderSocket", func(c *Config) any { return c.ForwarderSocket }},
 	{"coolDown", func(c *Config) any { return c.CoolDown }},
+	{"tunnel", func(c *Config) any { return c.Tunnel.String() }},
 	{"metrics", func(c *Config) any { return c.Metrics.String() }},
 }
 

@@ -10,6 +10,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +20,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"netio.dev/netio/pkg/dataplane/packet"
 )
 
 // Defaults of fields that the file need not give.
@@ -28,6 +31,7 @@ const (
 	DefaultStateDir      = "/var/lib/netio"
 	DefaultCoolDown      = time.Minute
 	DefaultNetwork       = "netio"
+	DefaultVNI           = 9617
 	// MinMTU is the least that IPv6 works with (RFC 8200 section 5).
 	MinMTU = 1280
 	// MaxMTU is the largest IP packet.
@@ -77,6 +81,38 @@ type Config struct {
 	// of a cluster: what the forwarder gives connections to services as their source
 	// (the host changes it to its own).
 	ServiceSources []netip.Addr
+	// NodeAddresses are this node's own, from the cluster, by which others reach it.
+	NodeAddresses []netip.Addr
+	// Tunnel is nil where the nodes of the cluster are neighbours.
+	Tunnel *Tunnel
+}
+
+// Tunnel says how packets for other nodes' pods are carried: in VXLAN (RFC 7348), from
+// forwarder to forwarder.
+type Tunnel struct {
+	// VNI is the network identifier, Port the UDP port. Both are those of all nodes.
+	VNI  uint32
+	Port uint16
+}
+
+// Overhead is what a tunnel's headers take in bytes, between nodes that have such
+// addresses.
+func (t *Tunnel) Overhead(addresses []netip.Addr) int {
+	switch {
+	case t == nil:
+		return 0
+	case slices.ContainsFunc(addresses, netip.Addr.Is4):
+		return packet.VXLANOverhead4
+	}
+	return packet.VXLANOverhead6
+}
+
+// String is what messages call it, "none" for nil.
+func (t *Tunnel) String() string {
+	if t == nil {
+		return "none"
+	}
+	return fmt.Sprintf("vni %d, port %d", t.VNI, t.Port)
 }
 
 // Metrics says where metrics and health are served, and how fine they are.
@@ -236,6 +272,9 @@ func (c *Config) setDefaults() {
 	set(&c.StateDir, DefaultStateDir)
 	set(&c.Socket, filepath.Join(c.RunDir, "agent.sock"))
 	set(&c.ForwarderSocket, filepath.Join(c.RunDir, "forwarder.sock"))
+	if t := c.Tunnel; t != nil {
+		t.VNI, t.Port = cmp.Or(t.VNI, DefaultVNI), cmp.Or(t.Port, packet.VXLANPort)
+	}
 	if i := c.InstallCNI; i != nil {
 		set(&i.BinDir, "/opt/cni/bin")
 		set(&i.ConfDir, "/etc/cni/net.d")

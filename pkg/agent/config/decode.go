@@ -104,6 +104,7 @@ func (d *decoder) decode(data []byte) *Config {
 	if d.cluster {
 		fields["kubeProxyReplacement"] = d.bool(&c.KubeProxyReplacement)
 		fields["externalIPs"] = d.bool(&c.ExternalIPs)
+		fields["tunnel"] = d.tunnel(&c.Tunnel)
 	}
 	d.mapping(doc.Content[0], "", fields)
 	c.setDefaults()
@@ -111,7 +112,7 @@ func (d *decoder) decode(data []byte) *Config {
 }
 
 // clusterFields are those that a node of a cluster has alone.
-var clusterFields = []string{"kubeProxyReplacement", "externalIPs"}
+var clusterFields = []string{"kubeProxyReplacement", "externalIPs", "tunnel"}
 
 func (d *decoder) connections(c *Connections) func(*yaml.Node, string) {
 	return func(n *yaml.Node, path string) {
@@ -149,6 +150,17 @@ func (d *decoder) installCNI(c **InstallCNI) func(*yaml.Node, string) {
 			"network":      d.string(&i.Network),
 			"file":         d.string(&i.File),
 			"portMappings": d.bool(&i.PortMappings),
+		})
+	}
+}
+
+func (d *decoder) tunnel(c **Tunnel) func(*yaml.Node, string) {
+	return func(n *yaml.Node, path string) {
+		t := &Tunnel{}
+		*c = t
+		d.mapping(n, path, map[string]func(*yaml.Node, string){
+			"vni":  integer(d, &t.VNI, 1, 1<<24-1),
+			"port": integer(d, &t.Port, 1, 65535),
 		})
 	}
 }
@@ -273,7 +285,7 @@ func (d *decoder) bool(out *bool) func(*yaml.Node, string) {
 	}
 }
 
-func integer[T int | uint32](d *decoder, out *T, least, most int64) func(*yaml.Node, string) {
+func integer[T int | uint16 | uint32](d *decoder, out *T, least, most int64) func(*yaml.Node, string) {
 	return func(n *yaml.Node, path string) {
 		n = target(n)
 		var v int64

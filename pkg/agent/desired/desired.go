@@ -76,6 +76,8 @@ type Node struct {
 	KubeProxyReplacement, ExternalIPs bool
 	ServiceSources                    []netip.Addr
 	Connections                       config.Connections
+	// Tunnel is nil where the nodes are neighbours; Peers are the other nodes then.
+	Tunnel *Tunnel
 }
 
 // With returns the state with an attachment added or replaced.
@@ -136,8 +138,8 @@ func (b *Builder) Build(s State) (*dataplanev1.Snapshot, []policy.Problem) {
 	result := b.compiler.Result()
 	snapshot := &dataplanev1.Snapshot{
 		Settings:    settings(s.Node),
-		Ports:       []*dataplanev1.Port{hostPort(s.Node)},
-		Routes:      routes(s.Node),
+		Ports:       append(tunnels(s.Node), hostPort(s.Node)),
+		Routes:      append(routes(s.Node), tunnelRoutes(s.Node)...),
 		AddressSets: result.AddressSets,
 		Policies:    result.Policies,
 
@@ -154,6 +156,7 @@ func (b *Builder) Build(s State) (*dataplanev1.Snapshot, []policy.Problem) {
 		snapshot.Ports = append(snapshot.Ports, p.message)
 	}
 	b.ports = ports
+	slices.SortFunc(snapshot.Routes, func(x, y *dataplanev1.Route) int { return strings.Compare(x.Prefix, y.Prefix) })
 	slices.SortFunc(snapshot.Ports, func(x, y *dataplanev1.Port) int { return strings.Compare(x.Name, y.Name) })
 	return snapshot, result.Problems
 }
@@ -207,6 +210,7 @@ func settings(n Node) *dataplanev1.Settings {
 	s := &dataplanev1.Settings{
 		MaxConnections:        n.Connections.Max,
 		MaxConnectionsPerPort: n.Connections.MaxPerPort,
+		Vxlan:                 vxlan(n),
 	}
 	for _, r := range n.Routers {
 		if r.Is4() {
@@ -257,7 +261,6 @@ func routes(n Node) []*dataplanev1.Route {
 	for _, p := range n.PodCIDRs {
 		rs = append(rs, &dataplanev1.Route{Prefix: p.String()})
 	}
-	slices.SortFunc(rs, func(x, y *dataplanev1.Route) int { return strings.Compare(x.Prefix, y.Prefix) })
 	return rs
 }
 

@@ -73,6 +73,24 @@ type Config struct {
 	Except     []netip.Prefix
 	// Services that are reached through the knet.
 	Services Services
+	// Tunnel is nil where peers are neighbours. Else their pods are reached through
+	// the knet, too.
+	Tunnel *Tunnel
+}
+
+// Tunnel is how the forwarder's tunnels to other hosts pass through the host's stack:
+// what it sends comes from the knet, with an address of the host's as its source,
+// and goes its way; what comes for it gets another destination, which leads to the
+// knet.
+type Tunnel struct {
+	// VNI is VXLAN's network identifier, Port its UDP port.
+	VNI  uint32
+	Port uint16
+	// Addresses of the host that other hosts send to, and Received, of the same
+	// families, what becomes of them. At most one of each family.
+	Addresses, Received []netip.Addr
+	// MTU of pods in bytes: it is that of routes to pods.
+	MTU int
 }
 
 // Services are what leads to the forwarder beside pods.
@@ -147,7 +165,7 @@ func (h *Host) Reconcile(c Config) error {
 // already is no error.
 func (h *Host) Remove(c Config) error {
 	return h.with(func(s *session) error {
-		c.Masquerade, c.Peers, c.Services = false, nil, Services{}
+		c.Masquerade, c.Peers, c.Services, c.Tunnel = false, nil, Services{}, nil
 		return errors.Join(s.removeLink(c), s.reconcilePeers(c), s.reconcileNAT(c))
 	})
 }

@@ -291,14 +291,14 @@ func TestNoInterface(t *testing.T) {
 
 func TestAddressesAndMTU(t *testing.T) {
 	h, _ := host(t)
-	if mtu, err := h.UplinkMTU(); mtu != 1500 || err != nil {
+	if mtu, err := h.UplinkMTU(nil); mtu != 1500 || err != nil {
 		t.Errorf("without default route %d, %v", mtu, err)
 	}
 	run(t, h, "ip", "link", "add", "up0", "mtu", "1420", "type", "veth", "peer", "name", "up1")
 	run(t, h, "ip", "addr", "add", "192.0.2.5/24", "dev", "up0")
 	run(t, h, "ip", "link", "set", "up0", "up")
 	run(t, h, "ip", "route", "add", "default", "via", "192.0.2.1")
-	if mtu, err := h.UplinkMTU(); mtu != 1420 || err != nil {
+	if mtu, err := h.UplinkMTU(nil); mtu != 1420 || err != nil {
 		t.Errorf("MTU %d, %v", mtu, err)
 	}
 	mustReconcile(t, h, dualStack())

@@ -127,13 +127,23 @@ func (s *session) reconcileRoutes(link netlink.Link, c Config) error {
 	for _, p := range c.Pods {
 		want(p)
 	}
+	if c.Tunnel != nil {
+		for _, peer := range c.Peers {
+			for _, p := range peer.Pods {
+				want(p)
+			}
+		}
+		for _, r := range missing {
+			r.MTU = c.Tunnel.MTU
+		}
+	}
 	have, err := s.ourRoutes(link)
 	if err != nil {
 		return err
 	}
 	for _, r := range have {
 		p, _ := prefixOf(r.Dst)
-		if want := missing[p]; want != nil && want.Src.Equal(r.Src) {
+		if want := missing[p]; want != nil && want.Src.Equal(r.Src) && want.MTU == r.MTU {
 			delete(missing, p)
 			continue
 		}
@@ -143,7 +153,7 @@ func (s *session) reconcileRoutes(link netlink.Link, c Config) error {
 	}
 	var errs []error
 	for p, r := range missing {
-		if slices.Contains(c.Pods, p) {
+		if !isService(c, p) {
 			if err := s.noForeign(link, p); err != nil {
 				errs = append(errs, err)
 				continue
@@ -154,6 +164,11 @@ func (s *session) reconcileRoutes(link netlink.Link, c Config) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// isService tells routes to services from those to pods.
+func isService(c Config, p netip.Prefix) bool {
+	return p.IsSingleIP() && slices.Contains(c.Services.Addresses, p.Addr())
 }
 
 func (s *session) ourRoutes(link netlink.Link) ([]netlink.Route, error) {

@@ -31,6 +31,7 @@ const (
 // natChain is a chain, with the hook that it is at, if it is at one.
 type natChain struct {
 	name     string
+	kind     nftables.ChainType
 	hook     *nftables.ChainHook
 	priority *nftables.ChainPriority
 	rules    []natRule
@@ -70,9 +71,14 @@ type natRule struct {
 //		ip daddr 127.0.0.0/8 return
 //		fib daddr type local goto node-ports
 //	}
+//	chain tunnel {                      the destination that netio0 has
+//		type filter hook prerouting priority raw;
+//		iifname "netio0" udp dport 4789 notrack
+//		iifname != "netio0" ip daddr 192.0.2.1 udp dport 4789 @th,96,24 9617 notrack ip daddr set 10.244.0.2
+//	}
 func natChains(c Config) []natChain {
 	var chains []natChain
-	post := natChain{name: postrouting, hook: nftables.ChainHookPostrouting, priority: nftables.ChainPriorityNATSource}
+	post := natChain{name: postrouting, kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPostrouting, priority: nftables.ChainPriorityNATSource}
 	leaving, match := matchInterface(expr.MetaKeyOIFNAME, expr.CmpOpNeq, c.IfName)
 	// A service's backend elsewhere sees the node, whatever the forwarder had to
 	// make the source.
@@ -93,7 +99,7 @@ func natChains(c Config) []natChain {
 	if len(post.rules) > 0 {
 		chains = append(chains, post)
 	}
-	return append(chains, nodePortChains(c)...)
+	return slices.Concat(chains, nodePortChains(c), tunnelChains(c))
 }
 
 func worldChain(c Config) natChain {
@@ -150,13 +156,13 @@ func nodePortChains(c Config) []natChain {
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)},
 		&expr.Verdict{Kind: expr.VerdictGoto, Chain: nodePorts},
 	}
-	in := natChain{name: prerouting, hook: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityNATDest}
+	in := natChain{name: prerouting, kind: nftables.ChainTypeNAT, hook: nftables.ChainHookPrerouting, priority: nftables.ChainPriorityNATDest}
 	iface, match := matchInterface(expr.MetaKeyIIFNAME, expr.CmpOpNeq, c.IfName)
 	in.rules = []natRule{{text: iface + " fib daddr type local goto node-ports", exprs: append(match, local...)}}
 
 	// A connection to a loopback address comes from one, which no packet leaves the
 	// host with.
-	out := natChain{name: output, hook: nftables.ChainHookOutput, priority: nftables.ChainPriorityNATDest}
+	out := natChain{name: output, kind: nftables.ChainTypeNAT, hook: nftables.ChainHookOutput, priority: nftables.ChainPriorityNATDest}
 	for _, p := range []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")} {
 		text, match := matchAddr(p, false)
 		out.rules = append(out.rules, natRule{text: text + " return", exprs: append(match, &expr.Verdict{Kind: expr.VerdictReturn})})
@@ -244,7 +250,7 @@ func addTable(conn *nftables.Conn, table *nftables.Table, chains []natChain) err
 	for _, w := range chains {
 		chain := &nftables.Chain{Name: w.name, Table: table}
 		if w.hook != nil {
-			chain.Type, chain.Hooknum, chain.Priority = nftables.ChainTypeNAT, w.hook, w.priority
+			chain.Type, chain.Hooknum, chain.Priority = w.kind, w.hook, w.priority
 		}
 		conn.AddChain(chain)
 		for _, r := range w.rules {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 )
@@ -88,10 +89,13 @@ func (h *Host) Addresses() (list []netip.Addr, err error) {
 	return list, err
 }
 
-// UplinkMTU returns the smallest MTU of the interfaces that have a default
-// route, 1500 if there is none.
-func (h *Host) UplinkMTU() (mtu int, err error) {
+// UplinkMTU returns the smallest MTU of the interfaces that have one of the addresses,
+// or else a default route; 1500 if there is none.
+func (h *Host) UplinkMTU(addresses []netip.Addr) (mtu int, err error) {
 	err = h.with(func(s *session) error {
+		if mtu, err = s.mtuOf(addresses); mtu != 0 || err != nil {
+			return err
+		}
 		routes, err := s.netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: mainTable}, netlink.RT_FILTER_TABLE)
 		if err != nil {
 			return fmt.Errorf("list routes: %w", err)
@@ -116,4 +120,25 @@ func (h *Host) UplinkMTU() (mtu int, err error) {
 		mtu = 1500
 	}
 	return max(mtu, 1280), err
+}
+
+// mtuOf is the smallest MTU of the interfaces that have one of the addresses, 0 if
+// none has.
+func (s *session) mtuOf(addresses []netip.Addr) (mtu int, err error) {
+	if len(addresses) == 0 {
+		return 0, nil
+	}
+	all, err := s.netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return 0, fmt.Errorf("list addresses: %w", err)
+	}
+	for _, a := range all {
+		if ip, _ := netip.AddrFromSlice(a.IP); !slices.Contains(addresses, ip.Unmap()) {
+			continue
+		}
+		if link, err := s.netlink.LinkByIndex(a.LinkIndex); err == nil && (mtu == 0 || link.Attrs().MTU < mtu) {
+			mtu = link.Attrs().MTU
+		}
+	}
+	return mtu, nil
 }

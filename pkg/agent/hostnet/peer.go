@@ -20,6 +20,9 @@ func (s *session) reconcilePeers(c Config) error {
 	}
 	want := map[netip.Prefix]*netlink.Route{}
 	var errs []error
+	if c.Tunnel != nil {
+		c.Peers = nil
+	}
 	for _, peer := range c.Peers {
 		for _, p := range peer.Pods {
 			r, err := s.peerRoute(peer, p)

@@ -34,12 +34,19 @@ func (a *agent) node() desired.Node {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c, f := a.config, &a.facts
-	return desired.Node{
+	n := desired.Node{
 		Name: c.Node, Zone: f.Zone,
 		HostInterface: c.HostInterface, HostMTU: a.hostMTU, Routers: c.RouterAddresses, PodCIDRs: c.PodCIDRs,
 		PodNetworks: f.networks(), HostAddresses: a.addresses, NodeAddresses: f.nodes(), Connections: c.Connections,
 		KubeProxyReplacement: c.KubeProxyReplacement, ExternalIPs: c.ExternalIPs, ServiceSources: c.ServiceSources,
 	}
+	if c.Tunnel != nil {
+		n.Tunnel = &desired.Tunnel{VNI: c.Tunnel.VNI, Port: c.Tunnel.Port, Addresses: f.Addresses, Received: c.ServiceSources, MTU: a.hostMTU}
+		for _, p := range f.Peers {
+			n.Tunnel.Peers = append(n.Tunnel.Peers, desired.Peer(p))
+		}
+	}
+	return n
 }
 
 // hostAddresses are what the entity "host" of policies means: also the
@@ -72,10 +79,18 @@ func (a *agent) hostConfig() hostnet.Config {
 		s := service.HostSideOf(f.Cluster.Services, a.node().ServiceNode())
 		h.Services = hostnet.Services{Addresses: s.Addresses, TCP: s.TCP, UDP: s.UDP, SCTP: s.SCTP, Sources: c.ServiceSources}
 	}
+	if c.Tunnel != nil {
+		h.Tunnel = &hostnet.Tunnel{
+			VNI: c.Tunnel.VNI, Port: c.Tunnel.Port, Addresses: f.Addresses, Received: c.ServiceSources, MTU: a.hostMTU - c.Tunnel.Overhead(f.Addresses),
+		}
+	}
 	for _, p := range f.Peers {
 		h.Peers = append(h.Peers, hostnet.Peer{Name: p.Name, Addresses: p.Addresses, Pods: p.PodCIDRs})
 		// Within the cluster pods are known by their own addresses.
 		h.Except = append(h.Except, p.PodCIDRs...)
+		if c.Tunnel != nil {
+			continue // the network between the nodes knows no pods
+		}
 		for _, ip := range p.Addresses {
 			h.Except = append(h.Except, netip.PrefixFrom(ip, ip.BitLen()))
 		}
@@ -96,6 +111,8 @@ func (a *agent) hostConfig() hostnet.Config {
 func (a *agent) wantHost() {
 	c := a.hostConfig()
 	a.wantHealth()
+	n := a.node()
+	a.problems.Replace("tunnels", lines("tunnels", errors.Join(n.Unreachable()...))...)
 	a.mu.Lock()
 	same := reflect.DeepEqual(c, a.hostWant)
 	a.hostWant = c

@@ -152,11 +152,11 @@ func (a *agent) open(ctx context.Context) error {
 		}
 	}
 	a.host = &hostnet.Host{NetNS: a.HostNetNS, SysctlRecord: filepath.Join(c.StateDir, sysctlFile)}
-	mtu, err := a.mtu(c)
+	pods, host, err := a.mtu(c)
 	if err != nil {
 		return err
 	}
-	a.hostMTU = mtu
+	a.hostMTU = host
 	store, err := attachment.Open(filepath.Join(c.StateDir, attachmentsDir))
 	if err != nil {
 		return err
@@ -172,7 +172,7 @@ func (a *agent) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.manager = attach.NewManager(a.leases, store, pending.Dir(c.StateDir), attach.Settings{MTU: mtu, Gateways: c.RouterAddresses})
+	a.manager = attach.NewManager(a.leases, store, pending.Dir(c.StateDir), attach.Settings{MTU: pods, Gateways: c.RouterAddresses})
 	a.problems.Replace("attachments", lines("attachments", a.manager.Recover(ctx))...)
 	if err := a.checkRouters(); err != nil {
 		return errors.Join(err, a.leases.Close())
@@ -205,16 +205,18 @@ func (a *agent) checkRouters() error {
 	return nil
 }
 
-// mtu is the configured one or that of the uplink.
-func (a *agent) mtu(c *config.Config) (int, error) {
+// mtu is that of the pods' interfaces, the configured one or what fits through the
+// uplink, and that of the host knet: packets of tunnels pass through it.
+func (a *agent) mtu(c *config.Config) (pods, host int, err error) {
+	overhead := c.Tunnel.Overhead(c.NodeAddresses)
 	if c.MTU != 0 {
-		return c.MTU, nil
+		return c.MTU, c.MTU + overhead, nil
 	}
-	mtu, err := a.host.UplinkMTU()
+	mtu, err := a.host.UplinkMTU(c.NodeAddresses)
 	if err != nil {
-		return 0, fmt.Errorf("find the uplink's MTU: %w; set mtu", err)
+		return 0, 0, fmt.Errorf("find the uplink's MTU: %w; set mtu", err)
 	}
-	return mtu, nil
+	return max(mtu-overhead, config.MinMTU), max(mtu, config.MinMTU+overhead), nil
 }
 
 // run serves until ctx ends.

@@ -65,7 +65,7 @@ func (a *agent) reconfigure(ctx context.Context, data []byte) {
 		next.Node = was.Node
 	}
 	merged, kept := was.Merge(a.ConfigFile, next)
-	mtu, err := a.mtu(merged)
+	mtu, _, err := a.mtu(merged)
 	if err != nil {
 		kept = append(kept, config.Mistake{File: a.ConfigFile, Field: "mtu", Message: err.Error()})
 		merged.MTU, mtu = was.MTU, 0

@@ -61,7 +61,28 @@ func (u *up) bringNetIO(ctx context.Context) error {
 		return err
 	}
 	defer fabric.Close()
+	if u.tunnel {
+		if err := hidePods(fabric); err != nil {
+			return err
+		}
+	}
 	return u.addRoutes(fabric, prefixes)
+}
+
+// hidePods has the network between the nodes drop what has a pod's address, as one
+// between machines that are no neighbours does. The machine itself reaches pods all the
+// same, each by its node.
+func hidePods(fabric *netlab.Namespace) error {
+	rules := "table bridge netio-test {\nchain between-nodes {\ntype filter hook forward priority 0\n"
+	for _, p := range topology.PodCIDRs {
+		family := "ip"
+		if p.Addr().Is6() {
+			family = "ip6"
+		}
+		rules += fmt.Sprintf("%[1]s saddr %[2]s drop\n%[1]s daddr %[2]s drop\n", family, p)
+	}
+	_, err := fabric.Output("nft", rules+"}\n}\n")
+	return err
 }
 
 // addRoutes to the pods of all nodes.

@@ -32,8 +32,8 @@ const stepPatience = 3 * time.Minute
 type Options struct {
 	Dir   state.Dir
 	Nodes int
-	// KubeProxy: see state.Record.
-	KubeProxy bool
+	// KubeProxy and Tunnel: see state.Record.
+	KubeProxy, Tunnel bool
 	// Source is the top of NetIO's source tree, NetIO the folder of its programs.
 	Source, NetIO string
 	Out           io.Writer
@@ -44,6 +44,7 @@ type up struct {
 	*Cluster
 	source, netio string
 	kubeProxy     bool
+	tunnel        bool
 	out           io.Writer
 	began         time.Time
 	client        *kubernetes.Clientset
@@ -68,7 +69,7 @@ func Up(ctx context.Context, o Options) error {
 	if err := clearAway(ctx, o.Dir); err != nil {
 		return err
 	}
-	u := &up{Cluster: &Cluster{Dir: o.Dir, Nodes: nodes}, source: o.Source, netio: o.NetIO, kubeProxy: o.KubeProxy, out: o.Out, began: time.Now()}
+	u := &up{Cluster: &Cluster{Dir: o.Dir, Nodes: nodes}, source: o.Source, netio: o.NetIO, kubeProxy: o.KubeProxy, tunnel: o.Tunnel, out: o.Out, began: time.Now()}
 	b := artifact.Builder{Dir: o.Dir, Source: o.Source, Say: u.say}
 	if err := b.Build(ctx); err != nil {
 		return err
@@ -151,7 +152,7 @@ func (u *up) prepare() (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	record := &state.Record{Nodes: len(u.Nodes), KubeProxy: u.kubeProxy, NetIO: u.netio, Cgroups: cgroups, Sysctls: sysctls}
+	record := &state.Record{Nodes: len(u.Nodes), KubeProxy: u.kubeProxy, Tunnel: u.tunnel, NetIO: u.netio, Cgroups: cgroups, Sysctls: sysctls}
 	if err := u.Dir.Save(record); err != nil {
 		return nil, err
 	}

@@ -96,6 +96,7 @@ func (m *machine) writeConfigs(dir string) error {
 		"DNS":        topology.DNS,
 		"Domain":     topology.Domain,
 		"KubeProxy":  m.record.KubeProxy,
+		"Tunnel":     m.record.Tunnel,
 		"MaxFiles":   min(limit.Max, 1_000_000),
 	}
 	for _, t := range files.Templates() {

@@ -63,6 +63,8 @@ type Record struct {
 	Nodes int
 	// KubeProxy: kube-proxy serves what is not the pods'; else NetIO does.
 	KubeProxy bool
+	// Tunnel: the network between the nodes knows no pods.
+	Tunnel bool
 	// NetIO is the folder of netio-agent and its company.
 	NetIO string
 	// Pid of the supervisor, with the time it started in the kernel's words, so
