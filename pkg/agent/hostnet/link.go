@@ -136,6 +136,10 @@ func (s *session) reconcileRoutes(link netlink.Link, c Config) error {
 		for _, r := range missing {
 			r.MTU = c.Tunnel.MTU
 		}
+		// What comes in the tunnel is as large as the network between the hosts allows.
+		for _, a := range c.Tunnel.Received {
+			want(netip.PrefixFrom(a, a.BitLen()))
+		}
 	}
 	have, err := s.ourRoutes(link)
 	if err != nil {
@@ -166,9 +170,9 @@ func (s *session) reconcileRoutes(link netlink.Link, c Config) error {
 	return errors.Join(errs...)
 }
 
-// isService tells routes to services from those to pods.
+// isService tells routes to services, and to the forwarder itself, from those to pods.
 func isService(c Config, p netip.Prefix) bool {
-	return p.IsSingleIP() && slices.Contains(c.Services.Addresses, p.Addr())
+	return p.IsSingleIP() && (slices.Contains(c.Services.Addresses, p.Addr()) || c.Tunnel != nil && slices.Contains(c.Tunnel.Received, p.Addr()))
 }
 
 func (s *session) ourRoutes(link netlink.Link) ([]netlink.Route, error) {

@@ -113,7 +113,11 @@ func (w *Worker) encapsulate(p *pkt, tunnel uint32) bool {
 	}
 	p.data = buf[off-n : off+len(p.data) : abi.NbufSize]
 	w.ipID++
-	h.Put(p.data, int(nb.Total), entropy(p.data[n:]), w.ipID)
+	id := w.ipID
+	if nb.GSOType != abi.GSONone && nb.GSOSize != 0 {
+		w.ipID += uint16(nb.Total / uint32(nb.GSOSize)) // each segment has its own
+	}
+	h.Put(p.data, int(nb.Total), entropy(p.data[n:]), id)
 	nb.Off, nb.Len, nb.Total = uint16(off-n), nb.Len+uint16(n), nb.Total+uint32(n)
 	if nb.Flags&abi.NbCsumPartial != 0 {
 		nb.CsumStart += uint16(n)
