@@ -153,7 +153,7 @@ bench-go: ## the forwarder alone: ns/packet and allocations
 .PHONY: install
 install: build ## to PREFIX/bin and CNI_BIN_DIR, below DESTDIR
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(CNI_BIN_DIR)'
-	install -m 0755 bin/netio-agent bin/netioctl '$(DESTDIR)$(PREFIX)/bin/'
+	install -m 0755 bin/netio-agent bin/netio-operator bin/netioctl '$(DESTDIR)$(PREFIX)/bin/'
 	install -m 0755 bin/netio-cni '$(DESTDIR)$(CNI_BIN_DIR)/'
 
 .PHONY: clean

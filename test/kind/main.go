@@ -53,7 +53,7 @@ func command() *cobra.Command {
 func upCommand(at func() (state.Dir, error)) *cobra.Command {
 	c := &cobra.Command{Use: "up", Short: "Build what is not built, and bring a cluster up", Args: cobra.NoArgs}
 	nodes := c.Flags().Int("nodes", 3, "number of nodes")
-	netio := c.Flags().String("netio", "bin", "`folder` of netio-agent, netio-cni and netioctl")
+	netio := c.Flags().String("netio", "bin", "`folder` of netio-agent, netio-operator, netio-cni and netioctl")
 	kubeProxy := c.Flags().Bool("kube-proxy", false, "run kube-proxy beside NetIO, instead of NetIO in its place")
 	tunnel := c.Flags().Bool("tunnel", false, "let the network between the nodes know no pods, and have NetIO tunnel through it")
 	source := c.Flags().String("source", ".", "top of NetIO's source `tree`")
@@ -78,7 +78,7 @@ func upCommand(at func() (state.Dir, error)) *cobra.Command {
 
 func checkCommand() *cobra.Command {
 	c := &cobra.Command{Use: "check", Short: "Tell whether this machine can hold a cluster, and what is missing", Args: cobra.NoArgs}
-	netio := c.Flags().String("netio", "bin", "`folder` of netio-agent, netio-cni and netioctl")
+	netio := c.Flags().String("netio", "bin", "`folder` of netio-agent, netio-operator, netio-cni and netioctl")
 	c.RunE = func(*cobra.Command, []string) error {
 		if err := cluster.Check(*netio); err != nil {
 			return err

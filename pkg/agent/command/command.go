@@ -6,17 +6,15 @@ package command
 import (
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"netio.dev/netio/pkg/agent/node"
 	"netio.dev/netio/pkg/agent/standalone"
+	"netio.dev/netio/pkg/logging"
 )
 
 // Defaults of the flags.
@@ -31,7 +29,7 @@ func New(version string, others ...*cobra.Command) *cobra.Command {
 	var isStandalone bool
 	var manifests string
 	var kubernetes clusterFlags
-	var log logFlags
+	var log logging.Flags
 	root := &cobra.Command{
 		Use:   "netio-agent [--config FILE] [--kubeconfig FILE] [--node NAME] | --standalone [--config FILE] [--manifests FOLDER]",
 		Short: "Wire containers to the NetIO forwarder and keep their network policies in force",
@@ -62,7 +60,7 @@ last good version in force.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := log.use(cmd.ErrOrStderr()); err != nil {
+			if err := log.Use(cmd.ErrOrStderr()); err != nil {
 				return err
 			}
 			if isStandalone {
@@ -88,7 +86,7 @@ last good version in force.`,
 		root.MarkFlagsMutuallyExclusive("standalone", name)
 		root.MarkFlagsMutuallyExclusive("manifests", name)
 	}
-	log.add(root)
+	log.Add(root.Flags())
 	root.AddCommand(versionCommand(version), cleanupCommand())
 	root.AddCommand(others...)
 	root.CompletionOptions.HiddenDefaultCmd = true
@@ -128,32 +126,6 @@ Forwarding stays turned on, since other programs may have come to rely on it;
 	f.BoolVar(&o.State, "state", false, "also remove leases, attachments and the last good manifests from stateDir")
 	f.BoolVar(&o.Sysctls, "restore-sysctls", false, "also put forwarding and other sysctls back")
 	return cmd
-}
-
-// logFlags choose how the agent logs.
-type logFlags struct{ level, format string }
-
-func (l *logFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&l.level, "log-level", "info", "least `LEVEL` that is logged: debug, info, warn, error")
-	cmd.Flags().StringVar(&l.format, "log-format", "text", "`FORMAT` of the log on standard error: text, json")
-}
-
-// use makes the default logger what the flags say.
-func (l *logFlags) use(w io.Writer) error {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(l.level)); err != nil {
-		return fmt.Errorf("--log-level: %q; expected debug, info, warn or error", l.level)
-	}
-	o := &slog.HandlerOptions{Level: level}
-	switch strings.ToLower(l.format) {
-	case "text":
-		slog.SetDefault(slog.New(slog.NewTextHandler(w, o)))
-	case "json":
-		slog.SetDefault(slog.New(slog.NewJSONHandler(w, o)))
-	default:
-		return fmt.Errorf("--log-format: %q; expected text or json", l.format)
-	}
-	return nil
 }
 
 // Main runs the command line and returns the exit code: 1 for an error, unless

@@ -49,7 +49,7 @@ func Check(netio string) error {
 	if out, err := exec.Command("nft", "list", "tables").CombinedOutput(); err != nil {
 		missing(fmt.Sprintf("nft does not work: %v %s", err, strings.TrimSpace(string(out))), "run hack/bootstrap.sh, modprobe nf_tables")
 	}
-	for _, name := range []string{"netio-agent", "netio-cni", "netioctl"} {
+	for _, name := range []string{"netio-agent", "netio-operator", "netio-cni", "netioctl"} {
 		if _, err := os.Stat(filepath.Join(netio, name)); err != nil {
 			missing(err.Error(), "make build, or name the folder with --netio")
 		}

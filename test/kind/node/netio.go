@@ -26,3 +26,12 @@ func (m *machine) agent() service {
 		"--kubeconfig", filepath.Join(pkiDir, pki.AgentConfig),
 		"--node", m.Name}}
 }
+
+// operator is on the node that has the control plane.
+func (m *machine) operator() []service {
+	if !m.ControlPlane {
+		return nil
+	}
+	return []service{{"netio-operator", filepath.Join(netioDir, "netio-operator"), []string{
+		"--kubeconfig", filepath.Join(pkiDir, pki.OperatorConfig)}}}
+}

@@ -7,6 +7,7 @@
 //	  │         ── bridge fabric ──┬──────────────┬──
 //	  ├─ node n1: PID 1 of new mount, PID, network, UTS, IPC, cgroup namespaces
 //	  │    ├─ etcd, kube-apiserver, kube-controller-manager, kube-scheduler     (n1 only)
+//	  │    ├─ netio-operator                                                    (n1 only)
 //	  │    ├─ containerd ── pods          /  a tmpfs: the machine's /usr, read-only;
 //	  │    ├─ kubelet, kube-proxy            /etc of its own; /var on disk
 //	  │    └─ netio-agent forward, netio-agent

@@ -43,7 +43,7 @@ func (m *machine) serve() error {
 	if err := m.importImages(); err != nil {
 		return err
 	}
-	for _, s := range append(m.kubernetes(), m.agent()) {
+	for _, s := range append(append(m.kubernetes(), m.agent()), m.operator()...) {
 		if err := m.keep(s); err != nil {
 			return err
 		}

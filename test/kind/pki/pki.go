@@ -5,7 +5,7 @@
 //
 //	ca ──┬─ apiserver (server)            front-proxy-ca ── front-proxy-client
 //	     ├─ apiserver-kubelet-client      sa: key of service-account tokens
-//	     ├─ admin, controller-manager, scheduler, proxy, netio-agent: kubeconfigs
+//	     ├─ admin, controller-manager, scheduler, proxy, netio-agent, netio-operator: kubeconfigs
 //	     └─ per node: kubelet (client, kubeconfig), kubelet-serving
 package pki
 
@@ -35,10 +35,11 @@ import (
 // life of the certificates: longer than anybody lets a test cluster run.
 const life = 365 * 24 * time.Hour
 
-// File names of kubeconfigs: the administrator's, and that of NetIO's agents.
+// File names of kubeconfigs: the administrator's, and those of NetIO's agents and operator.
 const (
-	AdminConfig = "admin.conf"
-	AgentConfig = "netio-agent.conf"
+	AdminConfig    = "admin.conf"
+	AgentConfig    = "netio-agent.conf"
+	OperatorConfig = "netio-operator.conf"
 )
 
 // Write makes everything for the nodes, in dir.
@@ -64,6 +65,7 @@ func Write(dir string, nodes []topology.Node) error {
 		{"scheduler", "system:kube-scheduler", ""},
 		{"proxy", "system:kube-proxy", ""},
 		{strings.TrimSuffix(AgentConfig, ".conf"), "netio-agent", ""},
+		{strings.TrimSuffix(OperatorConfig, ".conf"), "netio-operator", ""},
 	} {
 		w.kubeconfig(user.file, ca, user.name, user.group)
 	}
