@@ -6,7 +6,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // NetIONode tells how NetIO is on a node of the cluster. The node's agent makes it,
 // under the name of the node, and keeps it; it goes with the Node. There is
-// nothing in it to set.
+// nothing in it for people to set, and it is not for them to delete: what its pods
+// have of pools of addresses is written there.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -25,6 +26,11 @@ type NetIONode struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
+	// spec is what the operator gives the node.
+	//
+	// +optional
+	Spec NetIONodeSpec `json:"spec,omitempty"`
+
 	// status is what the agent found.
 	//
 	// +optional
@@ -38,6 +44,31 @@ type NetIONodeList struct {
 	metav1.TypeMeta `json:",inline"`
 	metav1.ListMeta `json:"metadata,omitempty"`
 	Items           []NetIONode `json:"items"`
+}
+
+// NetIONodeSpec is what the operator gives a node.
+type NetIONodeSpec struct {
+	// pools are the blocks of addresses that the node has, by their pools. The
+	// operator alone writes them.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	Pools []NodePool `json:"pools,omitempty"`
+}
+
+// NodePool is what a node has of a pool.
+type NodePool struct {
+	// name of the NetIOIPPool.
+	//
+	// +required
+	Name string `json:"name"`
+
+	// blocks are prefixes that are this node's alone, of both families.
+	//
+	// +optional
+	// +listType=atomic
+	Blocks []string `json:"blocks,omitempty"`
 }
 
 // Conditions of a NetIONode.
@@ -94,4 +125,56 @@ type NetIONodeStatus struct {
 	//
 	// +optional
 	ProblemCount int32 `json:"problemCount"`
+
+	// pools is what the node's pods have of pools, and what they lack.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	Pools []NodePoolStatus `json:"pools,omitempty"`
+}
+
+// NodePoolStatus is what a node's pods have of a pool, and what they lack.
+type NodePoolStatus struct {
+	// name of the NetIOIPPool.
+	//
+	// +required
+	Name string `json:"name"`
+
+	// blocks are those that the agent leases addresses from: of spec.pools those
+	// that it has seen, so that the operator knows what the numbers are about.
+	//
+	// +optional
+	// +listType=atomic
+	Blocks []string `json:"blocks,omitempty"`
+
+	// ipv4 are numbers of IPv4 addresses.
+	//
+	// +optional
+	IPv4 NodePoolUse `json:"ipv4,omitempty"`
+
+	// ipv6 are numbers of IPv6 addresses.
+	//
+	// +optional
+	IPv6 NodePoolUse `json:"ipv6,omitempty"`
+}
+
+// NodePoolUse are numbers of addresses.
+type NodePoolUse struct {
+	// used is how many pods have.
+	//
+	// +optional
+	Used int64 `json:"used,omitempty"`
+
+	// free is how many can be had now; those that were given back a moment ago are
+	// neither used nor free.
+	//
+	// +optional
+	Free int64 `json:"free,omitempty"`
+
+	// wanted is how many more the node should have: for pods that wait, and for
+	// those that may come.
+	//
+	// +optional
+	Wanted int64 `json:"wanted,omitempty"`
 }

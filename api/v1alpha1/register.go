@@ -19,7 +19,7 @@ var (
 )
 
 func addKnownTypes(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &NetIOPolicy{}, &NetIOPolicyList{}, &NetIOClusterPolicy{}, &NetIOClusterPolicyList{}, &NetIONode{}, &NetIONodeList{})
+	scheme.AddKnownTypes(GroupVersion, &NetIOPolicy{}, &NetIOPolicyList{}, &NetIOClusterPolicy{}, &NetIOClusterPolicyList{}, &NetIONode{}, &NetIONodeList{}, &NetIOIPPool{}, &NetIOIPPoolList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }

@@ -13,7 +13,7 @@ func TestAddToScheme(t *testing.T) {
 	if err := AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	for _, kind := range []string{"NetIOPolicy", "NetIOPolicyList", "NetIOClusterPolicy", "NetIOClusterPolicyList", "NetIONode", "NetIONodeList"} {
+	for _, kind := range []string{"NetIOPolicy", "NetIOPolicyList", "NetIOClusterPolicy", "NetIOClusterPolicyList", "NetIONode", "NetIONodeList", "NetIOIPPool", "NetIOIPPoolList"} {
 		if !scheme.Recognizes(GroupVersion.WithKind(kind)) {
 			t.Errorf("scheme does not know %s", kind)
 		}

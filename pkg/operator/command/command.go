@@ -14,6 +14,7 @@ import (
 	"netio.dev/netio/pkg/apiserver"
 	"netio.dev/netio/pkg/logging"
 	"netio.dev/netio/pkg/operator"
+	"netio.dev/netio/pkg/operator/pools"
 )
 
 // namespaceVar has the pod's namespace (the downward API's metadata.namespace),
@@ -24,7 +25,11 @@ const (
 )
 
 // controllers are all that the operator has.
-func controllers() []operator.Controller { return nil }
+func controllers() []operator.Controller {
+	return []operator.Controller{
+		{Name: pools.Name, Register: pools.Register},
+	}
+}
 
 // New is the root command.
 func New(version string) *cobra.Command {
