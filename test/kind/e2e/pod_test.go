@@ -197,8 +197,18 @@ func (p pod) execute(ctx context.Context, in io.Reader, out io.Writer, command .
 
 // reach asks targets from a pod.
 func (p pod) reach(ctx context.Context, targets ...string) (map[string]probe.Answer, error) {
+	return p.probe(ctx, append([]string{"reach"}, targets...)...)
+}
+
+// echo sends bytes by TCP to targets, and compares what they send back.
+func (p pod) echo(ctx context.Context, size int, targets ...string) (map[string]probe.Answer, error) {
+	return p.probe(ctx, append([]string{"echo", strconv.Itoa(size)}, targets...)...)
+}
+
+// probe runs the probe in a pod and returns its answers by target.
+func (p pod) probe(ctx context.Context, args ...string) (map[string]probe.Answer, error) {
 	var out bytes.Buffer
-	if err := p.execute(ctx, nil, &out, append([]string{"/probe", "reach"}, targets...)...); err != nil {
+	if err := p.execute(ctx, nil, &out, append([]string{"/probe"}, args...)...); err != nil {
 		return nil, err
 	}
 	answers := map[string]probe.Answer{}

@@ -81,6 +81,23 @@ func TestReach(t *testing.T) {
 			reachService(t, from, behind, serviceTargets(service)...)
 		}
 	})
+	t.Run("much at a time", func(t *testing.T) {
+		for _, from := range all {
+			var targets []string
+			for _, to := range all {
+				targets = append(targets, to.tcpTargets()...)
+			}
+			answers, err := from.echo(t.Context(), 2<<20, targets...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, target := range targets {
+				if a := answers[target]; a.Error != "" {
+					t.Errorf("%s to %s: %s", from.name, target, a.Error)
+				}
+			}
+		}
+	})
 	t.Run("nodes say that they are ready", func(t *testing.T) {
 		objects := policies(t)
 		for _, n := range under.Nodes {

@@ -4,6 +4,7 @@
 //
 //	probe serve [PORT]      TCP and UDP: say who is asked and who asks; on TCP echo what follows
 //	probe reach TARGET...   ask each of them, and print a line of JSON for each
+//	probe echo BYTES TARGET...  have each echo so many bytes, by TCP, and compare them
 //	probe hold HOST:PORT    questions over one connection until standard input ends
 //
 // A TARGET is tcp4://HOST:PORT, tcp6://..., udp4://..., udp6://...; a HOST can be
@@ -37,8 +38,10 @@ func run(args []string) error {
 		return serve(args[1])
 	case len(args) > 1 && args[0] == "reach":
 		return reach(args[1:])
+	case len(args) > 2 && args[0] == "echo":
+		return echo(args[1], args[2:])
 	case len(args) == 2 && args[0] == "hold":
 		return hold(args[1])
 	}
-	return fmt.Errorf("usage: probe serve [PORT] | reach TARGET... | hold HOST:PORT")
+	return fmt.Errorf("usage: probe serve [PORT] | reach TARGET... | echo BYTES TARGET... | hold HOST:PORT")
 }

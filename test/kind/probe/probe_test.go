@@ -56,6 +56,34 @@ func TestAsk(t *testing.T) {
 	}
 }
 
+func TestEcho(t *testing.T) {
+	targets := listen(t)
+	for _, size := range []int64{0, 1, 1 << 16, 3<<20 + 1} {
+		if name, err := echoed(targets[0], size); name != "pod" || err != nil {
+			t.Errorf("%d bytes: %q, %v", size, name, err)
+		}
+	}
+	if _, err := echoed(targets[1], 1); err == nil {
+		t.Error("no error for UDP")
+	}
+	liar, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer liar.Close()
+	go func() {
+		conn, err := liar.Accept()
+		if err == nil {
+			_, _ = conn.Write(append([]byte("pod 127.0.0.1:1\n"), make([]byte, 1000)...))
+			_, _ = conn.Read(make([]byte, 2000))
+			_ = conn.Close()
+		}
+	}()
+	if _, err := echoed("tcp4://"+liar.Addr().String(), 1000); err == nil || !strings.Contains(err.Error(), "others than were sent") {
+		t.Errorf("other bytes than were sent: %v", err)
+	}
+}
+
 func TestGreetingOfSomebodyElse(t *testing.T) {
 	for _, line := range []string{"", "HTTP/1.1 400 Bad Request", "pod 127.0.0.1"} {
 		if _, _, err := parseGreeting(line); err == nil || !strings.Contains(err.Error(), "answer") {
