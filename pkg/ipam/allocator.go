@@ -49,6 +49,7 @@ type Allocator struct {
 	mu     sync.Mutex
 	db     *bolt.DB // nil once closed
 	opt    Options
+	blocks []Block
 	ticker *ticker
 	state
 }
@@ -56,7 +57,8 @@ type Allocator struct {
 // state is what memory holds of the database.
 type state struct {
 	// stale: a commit failed and the database must be read again.
-	stale   bool
+	stale bool
+	// pools are those of Options, then the blocks.
 	pools   []*pool
 	leases  map[string]Lease
 	holders map[netip.Addr]string
@@ -121,6 +123,7 @@ func (a *Allocator) load() error {
 	if err != nil {
 		return err
 	}
+	pools, _ = withBlocks(pools, a.blocks, a.opt.Reserved) // SetBlocks told what is wrong
 	s := state{
 		pools:   pools,
 		leases:  make(map[string]Lease),

@@ -43,6 +43,13 @@
 // The search costs time in proportion to the used addresses divided by 4096 at
 // worst, whatever the size of the pool; memory likewise.
 //
+// # Blocks
+//
+// Pools with a name consist of blocks that come and go while the allocator is in
+// use ([Allocator.SetBlocks]). Leases do not depend on them: what lies in no pool or
+// block stays leased, cools down as all else, and is in its block again when that
+// comes back.
+//
 // # Clocks
 //
 // While the process runs cool-down is measured by the monotonic clock and

@@ -68,8 +68,10 @@ func RetryAfter(err error) (wait time.Duration, ok bool) {
 	return c.wait, true
 }
 
-func family(a netip.Addr) string {
-	if a.Is4() {
+func family(a netip.Addr) string { return familyName(a.Is4()) }
+
+func familyName(is4 bool) string {
+	if is4 {
 		return "IPv4"
 	}
 	return "IPv6"

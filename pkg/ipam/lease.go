@@ -17,8 +17,13 @@ import (
 // Request says what an owner wants. The zero value asks for one address of each
 // family that has pools.
 type Request struct {
+	// Pool to lease from; "" for those of [Options]. Of a named pool IPv4 and IPv6
+	// say which families are wanted; without a block of one, that is ErrExhausted.
+	Pool       string
+	IPv4, IPv6 bool
 	// Addresses to be leased exactly, one or more of a family. A family that has
-	// pools and is not named here gives one of its own choice.
+	// pools and is not named here gives one of its own choice. They may lie in any
+	// pool.
 	Addresses []netip.Addr
 }
 
@@ -57,7 +62,7 @@ func (a *Allocator) Lease(ctx context.Context, owner string, r Request) (Lease, 
 		return l.clone(), nil
 	}
 
-	addresses, given, err := a.choose(requested, elapsed)
+	addresses, given, err := a.choose(r, requested, elapsed)
 	if err != nil {
 		return Lease{}, fmt.Errorf("lease for %s: %w", owner, err)
 	}
@@ -104,7 +109,7 @@ func normalize(requested []netip.Addr) ([]netip.Addr, error) {
 
 // choose finds the addresses of a new lease, and which of them were given by
 // next fit. It changes nothing.
-func (a *Allocator) choose(requested []netip.Addr, elapsed time.Duration) (addresses, given []netip.Addr, err error) {
+func (a *Allocator) choose(r Request, requested []netip.Addr, elapsed time.Duration) (addresses, given []netip.Addr, err error) {
 	for _, addr := range requested {
 		if err := a.available(addr, elapsed); err != nil {
 			return nil, nil, err
@@ -116,9 +121,12 @@ func (a *Allocator) choose(requested []netip.Addr, elapsed time.Duration) (addre
 			addresses = append(addresses, own...)
 			continue
 		}
-		pools := slices.DeleteFunc(slices.Clone(a.pools), func(p *pool) bool { return p.prefix.Addr().Is4() != is4 })
-		if len(pools) == 0 {
+		pools := slices.DeleteFunc(slices.Clone(a.pools), func(p *pool) bool { return p.name != r.Pool || p.prefix.Addr().Is4() != is4 })
+		switch wanted := is4 && r.IPv4 || !is4 && r.IPv6; {
+		case r.Pool == "" && len(pools) == 0, r.Pool != "" && !wanted:
 			continue
+		case len(pools) == 0:
+			return nil, nil, fmt.Errorf("%w: there is no %s block of pool %s here", ErrExhausted, familyName(is4), r.Pool)
 		}
 		addr, err := a.nextOf(pools, elapsed)
 		if err != nil {

@@ -18,14 +18,25 @@ import (
 // oracle is the obvious allocator: maps, loops over every address.
 type oracle struct {
 	pools, reserved []netip.Prefix
+	blocks          []Block
 	coolDown        time.Duration
 	leases          map[string][]netip.Addr
 	holder          map[netip.Addr]string
 	until           map[netip.Addr]time.Time
 }
 
-func (o *oracle) leasable(a netip.Addr) bool {
+// all are the pools and blocks, the pools without a name.
+func (o *oracle) all() []Block {
+	var all []Block
 	for _, p := range o.pools {
+		all = append(all, Block{Prefix: p})
+	}
+	return append(all, o.blocks...)
+}
+
+func (o *oracle) leasable(a netip.Addr) bool {
+	for _, b := range o.all() {
+		p := b.Prefix
 		if !p.Contains(a) {
 			continue
 		}
@@ -48,10 +59,11 @@ func (o *oracle) free(a netip.Addr, now time.Time) bool {
 	return o.leasable(a) && !held && !o.until[a].After(now)
 }
 
-// anyFree tells whether a family has pools, and a free address in them.
-func (o *oracle) anyFree(is4 bool, now time.Time) (pools, free bool) {
-	for _, p := range o.pools {
-		if p.Addr().Is4() != is4 {
+// anyFree tells whether a family has pools of the name, and a free address in them.
+func (o *oracle) anyFree(name string, is4 bool, now time.Time) (pools, free bool) {
+	for _, b := range o.all() {
+		p := b.Prefix
+		if b.Pool != name || p.Addr().Is4() != is4 {
 			continue
 		}
 		pools = true
@@ -64,7 +76,8 @@ func (o *oracle) anyFree(is4 bool, now time.Time) (pools, free bool) {
 	return pools, false
 }
 
-func (o *oracle) expect(owner string, requested []netip.Addr, now time.Time) error {
+func (o *oracle) expect(owner string, req Request, now time.Time) error {
+	requested := req.Addresses
 	if l, ok := o.leases[owner]; ok {
 		for _, r := range requested {
 			if !slices.Contains(l, r) {
@@ -74,7 +87,7 @@ func (o *oracle) expect(owner string, requested []netip.Addr, now time.Time) err
 		return nil
 	}
 	for _, r := range requested {
-		in := slices.ContainsFunc(o.pools, func(p netip.Prefix) bool { return p.Contains(r) })
+		in := slices.ContainsFunc(o.all(), func(b Block) bool { return b.Prefix.Contains(r) })
 		_, held := o.holder[r]
 		switch {
 		case !in:
@@ -91,11 +104,26 @@ func (o *oracle) expect(owner string, requested []netip.Addr, now time.Time) err
 		if slices.ContainsFunc(requested, func(a netip.Addr) bool { return a.Is4() == is4 }) {
 			continue
 		}
-		if pools, free := o.anyFree(is4, now); pools && !free {
+		if wanted, free := o.wanted(req, is4, now); wanted && !free {
+			return ErrExhausted
+		}
+	}
+	if four, _ := o.wanted(req, true, now); !four && len(requested) == 0 {
+		if six, _ := o.wanted(req, false, now); !six {
 			return ErrExhausted
 		}
 	}
 	return nil
+}
+
+// wanted tells whether a request wants an address of a family, and whether there is
+// a free one.
+func (o *oracle) wanted(req Request, is4 bool, now time.Time) (wanted, free bool) {
+	pools, free := o.anyFree(req.Pool, is4, now)
+	if req.Pool == "" {
+		return pools, free
+	}
+	return is4 && req.IPv4 || !is4 && req.IPv6, free
 }
 
 func (o *oracle) release(owner string, now time.Time) {
@@ -108,8 +136,9 @@ func (o *oracle) release(owner string, now time.Time) {
 
 func (o *oracle) usage(now time.Time) []PoolUsage {
 	var out []PoolUsage
-	for _, p := range o.pools {
-		u := PoolUsage{Pool: p}
+	for _, b := range o.all() {
+		p := b.Prefix
+		u := PoolUsage{Name: b.Pool, Pool: p}
 		for a := p.Addr(); p.Contains(a); a = a.Next() {
 			if !o.leasable(a) {
 				continue
@@ -126,8 +155,8 @@ func (o *oracle) usage(now time.Time) []PoolUsage {
 	return out
 }
 
-// Random operations, restarts with other pools, and a clock that goes on: the
-// allocator agrees with the oracle at each step.
+// Random operations, restarts with other pools, blocks that come and go, and a clock
+// that goes on: the allocator agrees with the oracle at each step.
 func TestAgainstOracle(t *testing.T) {
 	seeds := uint64(12)
 	if testing.Short() {
@@ -138,6 +167,10 @@ func TestAgainstOracle(t *testing.T) {
 		{Pools: prefixes("10.0.0.0/29", "10.0.0.8/31", "fd00::/125"), Reserved: prefixes("10.0.0.4/31")},
 		{Pools: prefixes("10.0.0.0/27")},
 		{Pools: prefixes("fd00::8/127", "fd00::10/124", "10.0.0.9/32")},
+	}
+	blocks := []Block{
+		{"a", netip.MustParsePrefix("10.0.0.32/29")}, {"a", netip.MustParsePrefix("10.0.0.40/30")}, {"a", netip.MustParsePrefix("fd00::20/126")},
+		{"b", netip.MustParsePrefix("fd00::40/125")}, {"c", netip.MustParsePrefix("10.0.0.48/31")},
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -162,6 +195,18 @@ func TestAgainstOracle(t *testing.T) {
 				o.pools, o.reserved = l.Pools, l.Reserved
 				a = open(t, path, l)
 				a.db.NoSync = true // nobody cuts the power here
+				o.blocks = nil
+			}
+			setBlocks := func() {
+				o.blocks = nil
+				for _, i := range r.Perm(len(blocks)) {
+					if r.IntN(3) > 0 {
+						o.blocks = append(o.blocks, blocks[i])
+					}
+				}
+				if err := a.SetBlocks(o.blocks); err != nil {
+					t.Fatal(err)
+				}
 			}
 			reopen()
 			for step := range 400 {
@@ -169,10 +214,10 @@ func TestAgainstOracle(t *testing.T) {
 				what := owner
 				switch n := r.IntN(100); {
 				case n < 50:
-					var req []netip.Addr
-					for _, a := range addrs(fmt.Sprintf("10.0.0.%d", r.IntN(20)), fmt.Sprintf("fd00::%x", r.IntN(20))) {
+					req := Request{Pool: []string{"", "", "a", "b", "c"}[r.IntN(5)], IPv4: r.IntN(3) > 0, IPv6: r.IntN(3) > 0}
+					for _, a := range addrs(fmt.Sprintf("10.0.0.%d", r.IntN(50)), fmt.Sprintf("fd00::%x", r.IntN(70))) {
 						if r.IntN(5) == 0 {
-							req = append(req, a)
+							req.Addresses = append(req.Addresses, a)
 						}
 					}
 					what = fmt.Sprintf("lease %s %v", owner, req)
@@ -188,9 +233,15 @@ func TestAgainstOracle(t *testing.T) {
 					o.checkGC(t, a, r, c.now())
 				case n < 90:
 					c.step(time.Duration(r.IntN(7000)) * time.Millisecond)
+				case n < 95:
+					what = "blocks"
+					setBlocks()
 				default:
 					what = "reopen"
 					reopen()
+					if r.IntN(2) == 0 {
+						setBlocks()
+					}
 				}
 				o.checkState(t, a, fmt.Sprintf("step %d: %s", step, what), c.now())
 			}
@@ -198,11 +249,11 @@ func TestAgainstOracle(t *testing.T) {
 	}
 }
 
-func (o *oracle) checkLease(t *testing.T, a *Allocator, owner string, req []netip.Addr, now time.Time) {
+func (o *oracle) checkLease(t *testing.T, a *Allocator, owner string, req Request, now time.Time) {
 	t.Helper()
 	want := o.expect(owner, req, now)
 	had := o.leases[owner]
-	l, err := a.Lease(context.Background(), owner, Request{Addresses: req})
+	l, err := a.Lease(context.Background(), owner, req)
 	if !errors.Is(err, want) {
 		t.Fatalf("lease %s %v: error %v, want %v", owner, req, err, want)
 	}
@@ -217,14 +268,15 @@ func (o *oracle) checkLease(t *testing.T, a *Allocator, owner string, req []neti
 	}
 	families := 0
 	for _, is4 := range []bool{true, false} {
-		if pools, _ := o.anyFree(is4, now); pools {
+		named := slices.ContainsFunc(req.Addresses, func(a netip.Addr) bool { return a.Is4() == is4 })
+		if wanted, _ := o.wanted(req, is4, now); wanted || named {
 			families++
 		}
 	}
 	if len(l.Addresses) != families {
 		t.Fatalf("lease %s: %v for %d families", owner, l.Addresses, families)
 	}
-	for _, r := range req {
+	for _, r := range req.Addresses {
 		if !slices.Contains(l.Addresses, r) {
 			t.Fatalf("lease %s: %v lacks %s", owner, l.Addresses, r)
 		}
@@ -232,6 +284,10 @@ func (o *oracle) checkLease(t *testing.T, a *Allocator, owner string, req []neti
 	for _, addr := range l.Addresses {
 		if !o.free(addr, now) {
 			t.Fatalf("lease %s: %s is not free", owner, addr)
+		}
+		in := func(b Block) bool { return b.Pool == req.Pool && b.Prefix.Contains(addr) }
+		if !slices.Contains(req.Addresses, addr) && !slices.ContainsFunc(o.all(), in) {
+			t.Fatalf("lease %s of pool %q: %s is of another", owner, req.Pool, addr)
 		}
 		o.holder[addr] = owner
 	}

@@ -17,6 +17,7 @@ type span struct{ first, last uint64 }
 // offsets from its network address, which fit 64 bits since no pool is
 // larger than a /64.
 type pool struct {
+	name   string // of a block's pool; "" for those of Options
 	prefix netip.Prefix
 	last   uint64 // offset of the last address of the prefix
 	// never holds the offsets that are not leased: sorted, disjoint.

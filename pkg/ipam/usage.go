@@ -6,13 +6,16 @@ import "net/netip"
 
 // PoolUsage tells how full a pool is.
 type PoolUsage struct {
+	// Name of the pool that Pool is a block of, "" for one of [Options].
+	Name string
 	Pool netip.Prefix
 	// Size is the number of addresses that can be leased, reserved ones not
 	// counted; Size-Used-Cooling are free now.
 	Size, Used, Cooling uint64
 }
 
-// Usage reports each pool, in the order of [Options].
+// Usage reports each pool, in the order of [Options], and then each block in that of
+// [Allocator.SetBlocks].
 func (a *Allocator) Usage() ([]PoolUsage, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -21,7 +24,7 @@ func (a *Allocator) Usage() ([]PoolUsage, error) {
 	}
 	var out []PoolUsage
 	for _, p := range a.pools {
-		out = append(out, PoolUsage{Pool: p.prefix, Size: p.size, Used: p.used, Cooling: p.cooling})
+		out = append(out, PoolUsage{Name: p.name, Pool: p.prefix, Size: p.size, Used: p.used, Cooling: p.cooling})
 	}
 	return out, nil
 }
