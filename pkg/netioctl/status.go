@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -148,7 +149,7 @@ func (a *app) showAgent(info *agentv1.InfoResponse) error {
 	fmt.Fprintln(a.out)
 	t := newTable(left("POOL"), right("USED", "COOLING", "SIZE"))
 	for _, p := range info.GetPools() {
-		t.add(p.GetCidr(), count(p.GetUsed()), count(p.GetCooling()), count(p.GetSize()))
+		t.add(strings.TrimSpace(p.GetCidr()+" "+p.GetName()), count(p.GetUsed()), count(p.GetCooling()), count(p.GetSize()))
 	}
 	return indent(a.out, t)
 }

@@ -31,6 +31,8 @@ type Request struct {
 	Labels               map[string]string
 	// ServiceAccount that the pod runs as, "" if that is not known.
 	ServiceAccount string
+	// Pool of addresses.
+	Pool Pool
 	// Addresses that the pod is to have; a family that is not named gets one
 	// all the same.
 	Addresses []netip.Addr
@@ -80,7 +82,7 @@ func (m *Manager) Add(ctx context.Context, r Request) (*attachment.Attachment, e
 			return nil, tried("attach", r.ID, fmt.Errorf("%w: %w", ErrNotReady, err))
 		}
 	}
-	return m.add(ctx, r, nsID)
+	return m.addFromPool(ctx, r, nsID)
 }
 
 // check reports what is wrong with a request, and fills in what it leaves out.
@@ -125,13 +127,13 @@ func (m *Manager) add(ctx context.Context, r Request, nsID netnsid.ID) (_ *attac
 
 	a := &attachment.Attachment{
 		ID: r.ID, NetNS: r.NetNS, NetNSID: nsID, Namespace: r.Namespace, Name: r.Name, UID: r.UID,
-		Labels: maps.Clone(r.Labels), ServiceAccount: r.ServiceAccount, MTU: r.MTU, Since: time.Now().UTC(),
+		Labels: maps.Clone(r.Labels), ServiceAccount: r.ServiceAccount, Pool: r.Pool.Name, MTU: r.MTU, Since: time.Now().UTC(),
 	}
 	a.Port = m.reservePort(r.ID)
 	undo = append(undo, func() error { m.freePort(a.Port); return nil })
 
 	undo = append(undo, func() error { _, err := m.leases.Release(owner(r.ID)); return err })
-	lease, err := m.leases.Lease(ctx, owner(r.ID), ipam.Request{Addresses: r.Addresses})
+	lease, err := m.leases.Lease(ctx, owner(r.ID), ipam.Request{Pool: r.Pool.Name, IPv4: r.Pool.IPv4, IPv6: r.Pool.IPv6, Addresses: r.Addresses})
 	if err != nil {
 		return nil, err
 	}

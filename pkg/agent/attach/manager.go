@@ -69,6 +69,7 @@ type Manager struct {
 	forwarder Forwarder
 	ready     func(context.Context, *Request) error
 	detached  func()
+	blocks    Blocks
 	pending   string // folder
 
 	locks keyedMutex
@@ -97,6 +98,9 @@ func NewManager(leases *ipam.Allocator, store *attachment.Store, pendingDir stri
 func (m *Manager) Use(f Forwarder, ready func(context.Context, *Request) error, detached func()) {
 	m.forwarder, m.ready, m.detached = f, ready, detached
 }
+
+// UseBlocks sets what tells of the blocks of pools, before the first call but Recover.
+func (m *Manager) UseBlocks(b Blocks) { m.blocks = b }
 
 // Set changes what new attachments get.
 func (m *Manager) Set(s Settings) {

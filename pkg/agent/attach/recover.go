@@ -90,7 +90,7 @@ func (m *Manager) recoverLease(ctx context.Context, a *attachment.Attachment) er
 	if ok && slices.Equal(lease.Addresses, a.Addresses) {
 		return nil
 	}
-	if _, err := m.leases.Lease(ctx, owner(a.ID), ipam.Request{Addresses: a.Addresses}); err != nil {
+	if _, err := m.leases.Lease(ctx, owner(a.ID), ipam.Request{Pool: a.Pool, Addresses: a.Addresses}); err != nil {
 		return fmt.Errorf("lease the addresses of %s again: %w; restart its pod", a.ID, err)
 	}
 	slog.Warn("leased the addresses of a pod again", "attachment", a.ID, "addresses", a.Addresses)

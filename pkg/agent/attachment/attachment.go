@@ -73,10 +73,12 @@ type Attachment struct {
 	UID       string            `json:"uid,omitempty"`
 	Labels    map[string]string `json:"labels,omitempty"`
 	// ServiceAccount that the pod runs as, "" if that is not known.
-	ServiceAccount string       `json:"serviceAccount,omitempty"`
-	Addresses      []netip.Addr `json:"addresses"`
-	MTU            int          `json:"mtu"`
-	IfIndex        int          `json:"ifIndex"`
+	ServiceAccount string `json:"serviceAccount,omitempty"`
+	// Pool that the addresses are of, "" for the node's own prefixes.
+	Pool      string       `json:"pool,omitempty"`
+	Addresses []netip.Addr `json:"addresses"`
+	MTU       int          `json:"mtu"`
+	IfIndex   int          `json:"ifIndex"`
 	// Routes in the pod, in the order they were made.
 	Routes []Route   `json:"routes"`
 	Since  time.Time `json:"since"`

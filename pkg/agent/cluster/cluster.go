@@ -5,7 +5,8 @@
 //
 //	Node spec.podCIDRs ───> configuration (addresses of pods, the router's)
 //	pods, namespaces, nodes, policies, services ──kube.Watcher──> Facts
-//	Pod, as kubelet adds it ──> labels of the request
+//	Pod, as kubelet adds it ──> labels and pool of the request
+//	NetIONode spec.pools ───> blocks of pools, its own and those of peers
 //
 // While the API server is away nothing changes: what is in force stays, and an ADD
 // of a pod that is not known is tried again by kubelet.
@@ -176,12 +177,13 @@ func samePrefixes(a, b []netip.Prefix) bool {
 // facts are the view of the node that has the name.
 func facts(v *kube.View, name string) node.Facts {
 	f := node.Facts{
+		Blocks:   v.Blocks[name],
 		Policies: v.Policies, ClusterPolicies: v.ClusterPolicies, NetworkPolicies: v.NetworkPolicies,
 		ClusterNetworkPolicies: v.ClusterNetworkPolicies, Cluster: v.Cluster,
 	}
 	for _, n := range v.Nodes {
 		if n.Name != name {
-			f.Peers = append(f.Peers, node.Peer{Name: n.Name, Addresses: n.Addresses, PodCIDRs: n.PodCIDRs})
+			f.Peers = append(f.Peers, node.Peer{Name: n.Name, Addresses: n.Addresses, PodCIDRs: slices.Concat(n.PodCIDRs, prefixesOf(v.Blocks[n.Name]))})
 			continue
 		}
 		f.Zone = n.Zone
@@ -210,5 +212,5 @@ func (s *Source) Identify(ctx context.Context, r *attach.Request) error {
 		return err
 	}
 	r.Labels, r.ServiceAccount = p.Labels, p.ServiceAccount
-	return nil
+	return s.choosePool(ctx, watcher, p, r)
 }

@@ -34,7 +34,7 @@ const (
 )
 
 // Publish implements node.Source: it keeps the node's NetIONode.
-func (s *Source) Publish(ctx context.Context, look func() node.Report) {
+func (s *Source) Publish(ctx context.Context, look func() node.Report, wake <-chan struct{}) {
 	p := &publisher{name: s.name}
 	for {
 		if err := p.publish(ctx, s, look()); err != nil && ctx.Err() == nil {
@@ -45,6 +45,7 @@ func (s *Source) Publish(ctx context.Context, look func() node.Report) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-wake:
 		case <-time.After(lookEvery):
 		}
 	}
@@ -143,6 +144,7 @@ func statusOf(r node.Report) *v1alpha1.NetIONodeStatus {
 	for _, prefix := range r.PodCIDRs {
 		status.PodCIDRs = append(status.PodCIDRs, prefix.String())
 	}
+	status.Pools = poolsOf(r)
 	ready := metav1.Condition{Type: v1alpha1.NodeReady, Status: metav1.ConditionTrue, Reason: "PodsHaveNetwork", Message: "pods can be added, and have their network"}
 	if r.NotReady != nil {
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, "NotReady", cut(r.NotReady.Error())

@@ -40,7 +40,7 @@ func TestPublish(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		b.source.Publish(ctx, func() node.Report { return *report.Load() })
+		b.source.Publish(ctx, func() node.Report { return *report.Load() }, nil)
 	}()
 	defer func() { cancel(); <-done }()
 

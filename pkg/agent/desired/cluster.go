@@ -39,6 +39,8 @@ type Pod struct {
 	Ports []policy.Port
 	// ServiceAccount is the name of the one that it runs as.
 	ServiceAccount string
+	// Pool of addresses that it names itself, "" for none.
+	Pool string
 }
 
 // pod is the pod that an attachment belongs to, nil if the cluster does not know

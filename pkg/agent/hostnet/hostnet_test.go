@@ -320,7 +320,7 @@ func TestAddressesAndMTU(t *testing.T) {
 func TestKeeper(t *testing.T) {
 	h, tun := host(t)
 	passes := make(chan error, 100)
-	k := NewKeeper(h, func(err error) { passes <- err })
+	k := NewKeeper(h, func(_ Config, err error) { passes <- err })
 	ctx, cancel := context.WithCancel(context.Background())
 	stopped := make(chan struct{})
 	go func() { k.Run(ctx); close(stopped) }()

@@ -23,15 +23,16 @@ const (
 // wish, of the host's links, addresses, routes and nftables, and now and then.
 type Keeper struct {
 	host *Host
-	done func(error)
+	done func(Config, error)
 
 	mu   sync.Mutex
 	want *Config
 	poke chan struct{}
 }
 
-// NewKeeper makes a Keeper that calls done with the result of each pass.
-func NewKeeper(h *Host, done func(error)) *Keeper {
+// NewKeeper makes a Keeper that calls done after each pass, with what was wanted and
+// the result.
+func NewKeeper(h *Host, done func(Config, error)) *Keeper {
 	return &Keeper{host: h, done: done, poke: make(chan struct{}, 1)}
 }
 
@@ -74,7 +75,7 @@ func (k *Keeper) Run(ctx context.Context) {
 			if wait = period; err != nil {
 				wait = again
 			}
-			k.done(err)
+			k.done(*want, err)
 		}
 		select {
 		case <-ctx.Done():

@@ -4,7 +4,8 @@
 //
 //	            ┌ Pod, Namespace, Node   ┐
 //	apiserver ──┤ policies of all kinds  ├──> Watcher ──View──> agent
-//	   watch    └ Service, EndpointSlice ┘       └──Pod────────> ADD: which labels has it?
+//	   watch    │ Service, EndpointSlice │       └──Pod────────> ADD: which labels has it, which pool?
+//	            └ NetIOIPPool, NetIONode ┘
 //
 // What it gives is a View: a value, made anew whenever something changed that
 // matters, for however many changes there were meanwhile.
@@ -33,6 +34,7 @@ import (
 
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/desired"
+	"netio.dev/netio/pkg/ipam"
 	"netio.dev/netio/pkg/policy"
 )
 
@@ -47,6 +49,11 @@ type View struct {
 	ClusterNetworkPolicies []*networkapi.ClusterNetworkPolicy
 	// Nodes by name.
 	Nodes []*Node
+	// Blocks of pools that nodes have, by the nodes' names; also of those that are
+	// gone.
+	Blocks map[string][]ipam.Block
+	// Pools by name.
+	Pools map[string]*Pool
 }
 
 // Node is a node of the cluster.
@@ -87,6 +94,9 @@ type Watcher struct {
 	pods                   map[string]*desired.Pod
 	namespaces             map[string]map[string]string
 	nodes                  map[string]*Node
+	namespacePools         map[string]string // that they name, "" for none
+	blocks                 map[string][]ipam.Block
+	pools                  map[string]*Pool
 	policies               map[string]*v1alpha1.NetIOPolicy
 	clusterPolicies        map[string]*v1alpha1.NetIOClusterPolicy
 	networkPolicies        map[string]*networkingv1.NetworkPolicy
@@ -108,7 +118,7 @@ func New(config *rest.Config) (*Watcher, error) {
 	}
 	c, err := cache.New(config, cache.Options{
 		Scheme:           scheme,
-		DefaultTransform: cache.TransformStripManagedFields(),
+		DefaultTransform: slim,
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Pod{}:  {Transform: slimPod},
 			&corev1.Node{}: {Transform: slimNode},
@@ -121,6 +131,7 @@ func New(config *rest.Config) (*Watcher, error) {
 		cache: c, again: time.Minute, pods: map[string]*desired.Pod{}, namespaces: map[string]map[string]string{}, nodes: map[string]*Node{},
 		policies: map[string]*v1alpha1.NetIOPolicy{}, services: map[string]*corev1.Service{}, slices: map[string]*discoveryv1.EndpointSlice{},
 		clusterPolicies: map[string]*v1alpha1.NetIOClusterPolicy{}, networkPolicies: map[string]*networkingv1.NetworkPolicy{},
+		namespacePools: map[string]string{}, blocks: map[string][]ipam.Block{}, pools: map[string]*Pool{},
 		clusterNetworkPolicies: map[string]*networkapi.ClusterNetworkPolicy{}, podsChanged: make(chan struct{}), dirty: make(chan struct{}, 1),
 	}, nil
 }
@@ -179,6 +190,8 @@ func (w *Watcher) register(ctx context.Context) ([]toolscache.ResourceEventHandl
 		{&corev1.Pod{}, handler(w.pod)},
 		{&corev1.Namespace{}, handler(w.namespace)},
 		{&corev1.Node{}, handler(w.node)},
+		{&v1alpha1.NetIONode{}, handler(w.nodeBlocks)},
+		{&v1alpha1.NetIOIPPool{}, handler(w.pool)},
 		{&v1alpha1.NetIOPolicy{}, handler(func(o *v1alpha1.NetIOPolicy, deleted bool) { follow(w, w.policies, o, deleted) })},
 		{&v1alpha1.NetIOClusterPolicy{}, handler(func(o *v1alpha1.NetIOClusterPolicy, deleted bool) { follow(w, w.clusterPolicies, o, deleted) })},
 		{&networkingv1.NetworkPolicy{}, handler(func(o *networkingv1.NetworkPolicy, deleted bool) { follow(w, w.networkPolicies, o, deleted) })},
@@ -286,8 +299,12 @@ func (w *Watcher) namespace(o *corev1.Namespace, deleted bool) {
 	defer w.mu.Unlock()
 	if deleted {
 		delete(w.namespaces, o.Name)
+		delete(w.namespacePools, o.Name)
 	} else {
 		w.namespaces[o.Name] = o.Labels
+		w.namespacePools[o.Name] = o.Annotations[v1alpha1.PoolAnnotation]
+		close(w.podsChanged) // one may wait for its namespace
+		w.podsChanged = make(chan struct{})
 	}
 	w.changed()
 }

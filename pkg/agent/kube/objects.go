@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/desired"
 	"netio.dev/netio/pkg/policy"
 )
@@ -57,7 +58,8 @@ func podOf(o *corev1.Pod) *desired.Pod {
 	if o.Spec.HostNetwork || o.Status.Phase == corev1.PodSucceeded || o.Status.Phase == corev1.PodFailed {
 		return nil
 	}
-	p := &desired.Pod{Namespace: unique.Make(o.Namespace).Value(), Name: o.Name, UID: string(o.UID), Labels: slimLabels(o.Labels), ServiceAccount: unique.Make(o.Spec.ServiceAccountName).Value()}
+	p := &desired.Pod{Namespace: unique.Make(o.Namespace).Value(), Name: o.Name, UID: string(o.UID), Labels: slimLabels(o.Labels), ServiceAccount: unique.Make(o.Spec.ServiceAccountName).Value(),
+		Pool: unique.Make(o.Annotations[v1alpha1.PoolAnnotation]).Value()}
 	for _, ip := range o.Status.PodIPs {
 		if a, err := netip.ParseAddr(ip.IP); err == nil {
 			p.Addresses = append(p.Addresses, a.Unmap())
@@ -87,7 +89,7 @@ func slimLabels(labels map[string]string) map[string]string {
 
 func samePod(a, b *desired.Pod) bool {
 	// What the spec says of ports and service account never changes.
-	return a.UID == b.UID && maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Addresses, b.Addresses)
+	return a.UID == b.UID && a.Pool == b.Pool && maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Addresses, b.Addresses)
 }
 
 func nodeOf(o *corev1.Node) *Node {
@@ -128,6 +130,7 @@ func (w *Watcher) view() *View {
 	v.Policies, v.ClusterPolicies, v.NetworkPolicies = byName(w.policies), byName(w.clusterPolicies), byName(w.networkPolicies)
 	v.ClusterNetworkPolicies = byName(w.clusterNetworkPolicies)
 	v.Nodes = byName(w.nodes)
+	v.Blocks, v.Pools = maps.Clone(w.blocks), maps.Clone(w.pools)
 	return v
 }
 

@@ -36,7 +36,7 @@ func (a *agent) node() desired.Node {
 	c, f := a.config, &a.facts
 	n := desired.Node{
 		Name: c.Node, Zone: f.Zone,
-		HostInterface: c.HostInterface, HostMTU: a.hostMTU, Routers: c.RouterAddresses, PodCIDRs: c.PodCIDRs,
+		HostInterface: c.HostInterface, HostMTU: a.hostMTU, Routers: c.RouterAddresses, PodCIDRs: podPrefixes(c, f.Blocks),
 		PodNetworks: f.networks(), HostAddresses: a.addresses, NodeAddresses: f.nodes(), Connections: c.Connections,
 		KubeProxyReplacement: c.KubeProxyReplacement, ExternalIPs: c.ExternalIPs, ServiceSources: c.ServiceSources,
 	}
@@ -72,7 +72,7 @@ func (a *agent) hostConfig() hostnet.Config {
 	f := a.facts
 	a.mu.Unlock()
 	h := hostnet.Config{
-		IfName: c.HostInterface, MTU: a.hostMTU, Routers: c.RouterAddresses, Sources: f.Addresses, Pods: slices.Clone(c.PodCIDRs),
+		IfName: c.HostInterface, MTU: a.hostMTU, Routers: c.RouterAddresses, Sources: f.Addresses, Pods: podPrefixes(c, f.Blocks),
 		Masquerade: c.Masquerade, Except: slices.Clone(c.MasqueradeExcept),
 	}
 	if f.Cluster != nil && c.KubeProxyReplacement {
@@ -95,11 +95,12 @@ func (a *agent) hostConfig() hostnet.Config {
 			h.Except = append(h.Except, netip.PrefixFrom(ip, ip.BitLen()))
 		}
 	}
-	// Pods that run keep the addresses which they got from earlier podCIDRs.
+	// Pods that run keep the addresses which they got from earlier podCIDRs or blocks.
+	own := h.Pods
 	for _, p := range a.manager.List() {
 		for _, ip := range p.Addresses {
 			_, routed := routerOf(c.RouterAddresses, ip)
-			if routed && !slices.ContainsFunc(c.PodCIDRs, func(p netip.Prefix) bool { return p.Contains(ip) }) {
+			if routed && !slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Contains(ip) }) {
 				h.Pods = append(h.Pods, netip.PrefixFrom(ip, ip.BitLen()))
 			}
 		}
@@ -153,7 +154,7 @@ func (a *agent) podReady(ctx context.Context, r *attach.Request) error {
 		err, pass := a.hostErr, a.hostPass
 		a.mu.Unlock()
 		if err == nil {
-			return a.Source.Identify(ctx, r)
+			return a.identify(ctx, r)
 		}
 		select {
 		case <-pass:
@@ -164,7 +165,10 @@ func (a *agent) podReady(ctx context.Context, r *attach.Request) error {
 }
 
 // hostDone is called after each pass over the host's network.
-func (a *agent) hostDone(err error) {
+func (a *agent) hostDone(c hostnet.Config, err error) {
+	if err == nil {
+		a.offer(c)
+	}
 	a.mu.Lock()
 	a.hostErr = err
 	close(a.hostPass)

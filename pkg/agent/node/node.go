@@ -41,6 +41,7 @@ import (
 	"netio.dev/netio/pkg/agent/hostnet"
 	"netio.dev/netio/pkg/agent/metrics"
 	"netio.dev/netio/pkg/agent/policylog"
+	"netio.dev/netio/pkg/agent/pools"
 	"netio.dev/netio/pkg/agent/problem"
 	"netio.dev/netio/pkg/agent/service"
 	"netio.dev/netio/pkg/agent/servicehealth"
@@ -79,6 +80,7 @@ type agent struct {
 	started   time.Time
 	problems  problem.List
 	leases    *ipam.Allocator
+	pools     *pools.Pools
 	manager   *attach.Manager
 	keeper    *forwarder.Keeper
 	host      *hostnet.Host
@@ -89,8 +91,9 @@ type agent struct {
 	recorder  *metrics.Recorder
 	// policies is how many are wanted.
 	policies atomic.Int64
-	// joined wakes who follows the forwarder's starts.
-	joined chan struct{}
+	// joined wakes who follows the forwarder's starts, asking who publishes how the
+	// node is.
+	joined, asking chan struct{}
 
 	mu     sync.Mutex
 	config *config.Config
@@ -112,7 +115,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	a := &agent{Options: o, started: time.Now(), recorder: metrics.NewRecorder(), joined: make(chan struct{}, 1),
+	a := &agent{Options: o, started: time.Now(), recorder: metrics.NewRecorder(), joined: make(chan struct{}, 1), asking: make(chan struct{}, 1),
 		hostErr: hostnet.ErrNoInterface, hostPass: make(chan struct{}), portErrs: map[string]string{}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -172,6 +175,8 @@ func (a *agent) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.pools = pools.New(a.leases, a.ask)
+	a.problems.Replace("pools", lines("pools", a.pools.Set(a.Source.Blocks()))...)
 	a.manager = attach.NewManager(a.leases, store, pending.Dir(c.StateDir), attach.Settings{MTU: pods, Gateways: c.RouterAddresses})
 	a.problems.Replace("attachments", lines("attachments", a.manager.Recover(ctx))...)
 	if err := a.checkRouters(); err != nil {
@@ -185,6 +190,7 @@ func (a *agent) open(ctx context.Context) error {
 	}
 	// A port's problem may have come with the answer to its removal.
 	a.manager.Use(a.keeper, a.podReady, func() { a.forwarderPorts(nil) })
+	a.manager.UseBlocks(a.pools)
 	a.hostLoop = hostnet.NewKeeper(a.host, a.hostDone)
 	a.health = servicehealth.New(func() bool { return a.ready() == nil }, func(err error) { a.problems.Report("service health", err) })
 	return nil
@@ -252,7 +258,7 @@ func (a *agent) run(ctx context.Context, data []byte) error {
 	workers.Go(func() { a.followForwarder(background) })
 	workers.Go(func() { a.watchPending(background) })
 	workers.Go(func() { a.watchConfig(background, data) })
-	workers.Go(func() { a.Source.Publish(background, a.report) })
+	workers.Go(func() { a.Source.Publish(background, a.report, a.asking) })
 
 	listener, err := socket.Listen(c.Socket)
 	if err != nil {

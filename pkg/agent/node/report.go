@@ -20,6 +20,9 @@ func (a *agent) report() Report {
 		Version: a.Version, PodCIDRs: c.PodCIDRs, Endpoints: len(a.manager.List()), Policies: int(a.policies.Load()),
 		NotReady: cmp.Or(a.ready(), a.degraded()), Problems: a.problems.All(),
 	}
+	if use, err := a.pools.Use(); err == nil { // else the agent stops
+		r.Pools = use
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), reportPatience)
 	defer cancel()
 	if s, err := a.keeper.Observation().Status(ctx, &dataplanev1.StatusRequest{}); err == nil {

@@ -18,7 +18,9 @@ import (
 	"netio.dev/netio/pkg/agent/attach"
 	"netio.dev/netio/pkg/agent/config"
 	"netio.dev/netio/pkg/agent/desired"
+	"netio.dev/netio/pkg/agent/pools"
 	"netio.dev/netio/pkg/agent/problem"
+	"netio.dev/netio/pkg/ipam"
 )
 
 // ErrRestart: something changed that the agent takes up only when it starts. Pods
@@ -35,12 +37,16 @@ type Source interface {
 	// in errors: once at the start, when it may wait for what belongs to it and
 	// reports that, and after each change of the file.
 	Configure(ctx context.Context, file string, data []byte, problems *problem.List) (*config.Config, error)
+	// Blocks of pools that the node has, after Configure: of a node without pools
+	// none.
+	Blocks() []ipam.Block
 	// Follow calls notify with all that is known, and again after each change,
 	// until ctx ends. What it cannot do it reports and tries again. Errors end the
 	// agent: ErrRestart, and before the first call what keeps it from starting.
 	Follow(ctx context.Context, c *config.Config, notify func(Facts), problems *problem.List) error
-	// Publish tells the source's world how the node is, until ctx ends: look finds it.
-	Publish(ctx context.Context, look func() Report)
+	// Publish tells the source's world how the node is, until ctx ends: look finds it,
+	// and wake says that somebody waits for it.
+	Publish(ctx context.Context, look func() Report, wake <-chan struct{})
 	// Identify adds to a request what the source knows of the pod, and waits
 	// until it knows it or ctx ends.
 	Identify(ctx context.Context, r *attach.Request) error
@@ -52,6 +58,7 @@ type Report struct {
 	// Device that the forwarder uses, "" while it is not known.
 	Device              string
 	PodCIDRs            []netip.Prefix
+	Pools               []pools.Use
 	Endpoints, Policies int
 	// NotReady is why pods cannot be added or lack connectivity, nil if neither.
 	NotReady error
@@ -76,13 +83,16 @@ type Facts struct {
 	Addresses []netip.Addr
 	// Peers are the other nodes.
 	Peers []Peer
+	// Blocks of pools that this node has.
+	Blocks []ipam.Block
 }
 
 // Peer is another node of the cluster.
 type Peer struct {
 	Name      string
 	Addresses []netip.Addr
-	PodCIDRs  []netip.Prefix
+	// PodCIDRs are all prefixes of its pods, blocks of pools too.
+	PodCIDRs []netip.Prefix
 }
 
 // into puts what the source knows into a state.

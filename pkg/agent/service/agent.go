@@ -22,7 +22,7 @@ func (s *server) Info(context.Context, *agentv1.InfoRequest) (*agentv1.InfoRespo
 		return nil, cniError(err)
 	}
 	for _, p := range pools {
-		resp.Pools = append(resp.Pools, &agentv1.PoolInfo{Cidr: p.Pool.String(), Size: p.Size, Used: p.Used, Cooling: p.Cooling})
+		resp.Pools = append(resp.Pools, &agentv1.PoolInfo{Name: p.Name, Cidr: p.Pool.String(), Size: p.Size, Used: p.Used, Cooling: p.Cooling})
 	}
 	return resp, nil
 }

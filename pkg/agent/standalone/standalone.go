@@ -16,6 +16,7 @@ import (
 	"netio.dev/netio/pkg/agent/config"
 	"netio.dev/netio/pkg/agent/node"
 	"netio.dev/netio/pkg/agent/problem"
+	"netio.dev/netio/pkg/ipam"
 	"netio.dev/netio/pkg/policy/manifest"
 )
 
@@ -75,7 +76,10 @@ func (s Source) Follow(ctx context.Context, c *config.Config, notify func(node.F
 }
 
 // Publish implements node.Source: there is nobody to tell.
-func (Source) Publish(context.Context, func() node.Report) {}
+func (Source) Publish(context.Context, func() node.Report, <-chan struct{}) {}
+
+// Blocks implements node.Source: there are no pools but podCIDRs.
+func (Source) Blocks() []ipam.Block { return nil }
 
 // Identify implements node.Source: the request has all that is known.
 func (Source) Identify(context.Context, *attach.Request) error { return nil }

@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
 
+	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/test/kind/artifact"
 	"netio.dev/netio/test/kind/probe"
 	"netio.dev/netio/test/kind/topology"
@@ -44,8 +45,14 @@ type pod struct {
 // newNamespace makes a namespace that goes with the test, and all in it.
 func newNamespace(t *testing.T) string {
 	t.Helper()
+	return newNamespaceOf(t, nil)
+}
+
+// newNamespaceOf makes one that has annotations.
+func newNamespaceOf(t *testing.T, annotations map[string]string) string {
+	t.Helper()
 	ns, err := client.CoreV1().Namespaces().Create(t.Context(),
-		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-"}}, metav1.CreateOptions{})
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "e2e-", Annotations: annotations}}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +72,16 @@ func newNamespace(t *testing.T) string {
 func startPod(t *testing.T, namespace, name string, node topology.Node) {
 	t.Helper()
 	create(t, namespace, name, node, false, probe.DefaultPort)
+}
+
+// startPodOf makes one that asks for a pool of addresses.
+func startPodOf(t *testing.T, namespace, name string, node topology.Node, pool string) {
+	t.Helper()
+	p := newPod(t, name, node, false, probe.DefaultPort)
+	p.Annotations = map[string]string{v1alpha1.PoolAnnotation: pool}
+	if _, err := client.CoreV1().Pods(namespace).Create(t.Context(), p, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // hostPort is what pods in a node's network listen on.
@@ -93,6 +110,13 @@ func startHostPod(t *testing.T, namespace, name string, node topology.Node) {
 
 func create(t *testing.T, namespace, name string, node topology.Node, host bool, port string) {
 	t.Helper()
+	if _, err := client.CoreV1().Pods(namespace).Create(t.Context(), newPod(t, name, node, host, port), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newPod(t *testing.T, name string, node topology.Node, host bool, port string) *corev1.Pod {
+	t.Helper()
 	number, err := strconv.Atoi(port)
 	if err != nil {
 		t.Fatal(err)
@@ -120,9 +144,7 @@ func create(t *testing.T, namespace, name string, node topology.Node, host bool,
 	if !host {
 		p.Labels = appLabel
 	}
-	if _, err := client.CoreV1().Pods(namespace).Create(t.Context(), p, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	return p
 }
 
 // awaitPod waits until a pod is ready.

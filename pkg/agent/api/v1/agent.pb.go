@@ -1024,6 +1024,7 @@ type PoolInfo struct {
 	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"` // addresses that can be leased
 	Used          uint64                 `protobuf:"varint,3,opt,name=used,proto3" json:"used,omitempty"`
 	Cooling       uint64                 `protobuf:"varint,4,opt,name=cooling,proto3" json:"cooling,omitempty"`
+	Name          string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"` // of the pool that cidr is a block of; "" for one of the node's own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1084,6 +1085,13 @@ func (x *PoolInfo) GetCooling() uint64 {
 		return x.Cooling
 	}
 	return 0
+}
+
+func (x *PoolInfo) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
 }
 
 type ListEndpointsRequest struct {
@@ -1340,12 +1348,13 @@ const file_pkg_agent_api_v1_agent_proto_rawDesc = "" +
 	"\aProblem\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12&\n" +
-	"\x0fsince_unix_nano\x18\x03 \x01(\x03R\rsinceUnixNano\"`\n" +
+	"\x0fsince_unix_nano\x18\x03 \x01(\x03R\rsinceUnixNano\"t\n" +
 	"\bPoolInfo\x12\x12\n" +
 	"\x04cidr\x18\x01 \x01(\tR\x04cidr\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x12\n" +
 	"\x04used\x18\x03 \x01(\x04R\x04used\x12\x18\n" +
-	"\acooling\x18\x04 \x01(\x04R\acooling\"\x16\n" +
+	"\acooling\x18\x04 \x01(\x04R\acooling\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\"\x16\n" +
 	"\x14ListEndpointsRequest\"O\n" +
 	"\x15ListEndpointsResponse\x126\n" +
 	"\tendpoints\x18\x01 \x03(\v2\x18.netio.agent.v1.EndpointR\tendpoints\"\xc7\x02\n" +

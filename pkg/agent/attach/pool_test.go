@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package attach
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	addresspools "netio.dev/netio/pkg/agent/pools"
+	"netio.dev/netio/pkg/ipam"
+)
+
+// TestPool: a pod of a pool waits for a block, and has its addresses of it.
+func TestPool(t *testing.T) {
+	b := start(t)
+	asked := make(chan struct{}, 10)
+	blocks := addresspools.New(b.agent.leases, func() { asked <- struct{}{} })
+	b.agent.UseBlocks(blocks)
+	r := b.pod("web")
+	r.Pool = Pool{Name: "web", IPv4: true}
+	go func() {
+		<-asked
+		if err := blocks.Set([]ipam.Block{{Pool: "other", Prefix: netip.MustParsePrefix("10.8.0.0/30")}}); err != nil {
+			t.Error(err)
+		}
+		if err := blocks.Set([]ipam.Block{{Pool: "web", Prefix: netip.MustParsePrefix("10.9.0.0/30")}}); err != nil {
+			t.Error(err)
+		}
+	}()
+	a := b.add(r)
+	if a.Pool != "web" || len(a.Addresses) != 1 || a.Addresses[0].String() != "10.9.0.1" {
+		t.Errorf("attachment %+v", a)
+	}
+	if use, err := blocks.Use(); err != nil || len(use) != 1 || use[0].IPv4.Used != 1 || use[0].IPv4.Wanted != 0 {
+		t.Errorf("nobody waits any more: %+v, %v", use, err)
+	}
+	if got := b.add(b.pod("plain")); got.Pool != "" || len(got.Addresses) != 2 {
+		t.Errorf("without a pool: %+v", got)
+	}
+}
+
+// TestPoolRefused: who waits in vain is told why.
+func TestPoolRefused(t *testing.T) {
+	b := start(t)
+	b.agent.UseBlocks(addresspools.New(b.agent.leases, func() {}))
+	r := b.pod("web")
+	r.Pool = Pool{Name: "web", IPv4: true, Refused: func() string { return "it overlaps with another one" }}
+	_, err := b.agent.Add(context.Background(), r)
+	if !errors.Is(err, ipam.ErrExhausted) || !strings.Contains(err.Error(), "it overlaps with another one") {
+		t.Errorf("error %v", err)
+	}
+	if leases, err := b.agent.leases.Leases(); err != nil || len(leases) != 0 {
+		t.Errorf("leases %v, %v", leases, err)
+	}
+}
