@@ -148,6 +148,13 @@ type NodePoolStatus struct {
 	// +listType=atomic
 	Blocks []string `json:"blocks,omitempty"`
 
+	// empty are blocks without pods that the agent does not lease from any more: the
+	// operator takes them back.
+	//
+	// +optional
+	// +listType=atomic
+	Empty []string `json:"empty,omitempty"`
+
 	// ipv4 are numbers of IPv4 addresses.
 	//
 	// +optional

@@ -692,6 +692,11 @@ func (in *NodePoolStatus) DeepCopyInto(out *NodePoolStatus) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.Empty != nil {
+		in, out := &in.Empty, &out.Empty
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	out.IPv4 = in.IPv4
 	out.IPv6 = in.IPv6
 }

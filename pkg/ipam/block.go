@@ -44,6 +44,23 @@ func (a *Allocator) SetBlocks(blocks []Block) error {
 	return wrong
 }
 
+// Drop takes a block away if nothing in it is leased or cools down, and tells whether
+// it did.
+func (a *Allocator) Drop(b Block) (bool, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, _, err := a.ready(); err != nil {
+		return false, err
+	}
+	i := slices.IndexFunc(a.pools, func(p *pool) bool { return p.name == b.Pool && p.prefix == b.Prefix })
+	if i < 0 || b.Pool == "" || len(a.pools[i].taken.pages) > 0 {
+		return false, nil
+	}
+	a.pools = slices.Delete(slices.Clone(a.pools), i, i+1)
+	a.blocks = slices.DeleteFunc(slices.Clone(a.blocks), func(c Block) bool { return c == b })
+	return true, nil
+}
+
 // withBlocks adds blocks to pools, and tells which of them it left out.
 func withBlocks(pools []*pool, blocks []Block, reserved []netip.Prefix) ([]*pool, error) {
 	pools = slices.Clip(pools)

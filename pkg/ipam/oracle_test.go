@@ -233,9 +233,12 @@ func TestAgainstOracle(t *testing.T) {
 					o.checkGC(t, a, r, c.now())
 				case n < 90:
 					c.step(time.Duration(r.IntN(7000)) * time.Millisecond)
-				case n < 95:
+				case n < 93:
 					what = "blocks"
 					setBlocks()
+				case n < 95:
+					what = "drop"
+					o.checkDrop(t, a, blocks[r.IntN(len(blocks))], c.now())
 				default:
 					what = "reopen"
 					reopen()
@@ -319,6 +322,22 @@ func (o *oracle) checkGC(t *testing.T, a *Allocator, r *rand.Rand, now time.Time
 	}
 	for _, owner := range dead {
 		o.release(owner, now)
+	}
+}
+
+func (o *oracle) checkDrop(t *testing.T, a *Allocator, b Block, now time.Time) {
+	t.Helper()
+	want := slices.Contains(o.blocks, b)
+	for addr := b.Prefix.Addr(); b.Prefix.Contains(addr); addr = addr.Next() {
+		_, held := o.holder[addr]
+		want = want && !held && !o.until[addr].After(now)
+	}
+	got, err := a.Drop(b)
+	if err != nil || got != want {
+		t.Fatalf("drop %v: %v, %v; want %v", b, got, err, want)
+	}
+	if got {
+		o.blocks = slices.DeleteFunc(slices.Clone(o.blocks), func(c Block) bool { return c == b })
 	}
 }
 

@@ -21,20 +21,25 @@ func TestPool(t *testing.T) {
 	b.agent.UseBlocks(blocks)
 	r := b.pod("web")
 	r.Pool = Pool{Name: "web", IPv4: true}
+	give := func(b ipam.Block) {
+		err := blocks.Set([]ipam.Block{b})
+		if err == nil {
+			err = blocks.Written([]addresspools.Use{{Pool: b.Pool, Blocks: []netip.Prefix{b.Prefix}}}, []ipam.Block{b})
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
 	go func() {
 		<-asked
-		if err := blocks.Set([]ipam.Block{{Pool: "other", Prefix: netip.MustParsePrefix("10.8.0.0/30")}}); err != nil {
-			t.Error(err)
-		}
-		if err := blocks.Set([]ipam.Block{{Pool: "web", Prefix: netip.MustParsePrefix("10.9.0.0/30")}}); err != nil {
-			t.Error(err)
-		}
+		give(ipam.Block{Pool: "other", Prefix: netip.MustParsePrefix("10.8.0.0/30")})
+		give(ipam.Block{Pool: "web", Prefix: netip.MustParsePrefix("10.9.0.0/30")})
 	}()
 	a := b.add(r)
 	if a.Pool != "web" || len(a.Addresses) != 1 || a.Addresses[0].String() != "10.9.0.1" {
 		t.Errorf("attachment %+v", a)
 	}
-	if use, err := blocks.Use(); err != nil || len(use) != 1 || use[0].IPv4.Used != 1 || use[0].IPv4.Wanted != 0 {
+	if use, _, err := blocks.Use(); err != nil || len(use) != 1 || use[0].IPv4.Used != 1 || use[0].IPv4.Wanted != 0 {
 		t.Errorf("nobody waits any more: %+v, %v", use, err)
 	}
 	if got := b.add(b.pod("plain")); got.Pool != "" || len(got.Addresses) != 2 {

@@ -48,6 +48,9 @@ func poolsOf(r node.Report) []v1alpha1.NodePoolStatus {
 		for _, b := range p.Blocks {
 			s.Blocks = append(s.Blocks, b.String())
 		}
+		for _, b := range p.Empty {
+			s.Empty = append(s.Empty, b.String())
+		}
 		all = append(all, s)
 	}
 	return all

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"netio.dev/netio/api/v1alpha1"
+	"netio.dev/netio/pkg/agent/kube"
 	"netio.dev/netio/pkg/agent/node"
 	"netio.dev/netio/pkg/agent/problem"
 )
@@ -26,6 +27,8 @@ import (
 const (
 	// lookEvery is how often the node's state is compared with what was said of it.
 	lookEvery = 2 * time.Second
+	// conflictPause is how soon it is said again where another one wrote meanwhile.
+	conflictPause = 50 * time.Millisecond
 	// heartbeat is how often it is said again.
 	heartbeat = time.Minute
 	// maxMessage bounds a condition's message, in bytes (metav1.Condition: 32768);
@@ -37,16 +40,21 @@ const (
 func (s *Source) Publish(ctx context.Context, look func() node.Report, wake <-chan struct{}) {
 	p := &publisher{name: s.name}
 	for {
-		if err := p.publish(ctx, s, look()); err != nil && ctx.Err() == nil {
+		err := p.publish(ctx, s, look())
+		next := lookEvery
+		switch {
+		case apierrors.IsConflict(err): // the operator wrote meanwhile
+			next = conflictPause
+		case err != nil && ctx.Err() == nil:
 			p.complain(err)
-		} else {
+		default:
 			p.complained = ""
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-wake:
-		case <-time.After(lookEvery):
+		case <-time.After(next):
 		}
 	}
 }
@@ -73,7 +81,7 @@ func (p *publisher) publish(ctx context.Context, s *Source, r node.Report) error
 	status := statusOf(r)
 	if p.said != nil {
 		status.Conditions = keepTimes(p.said.Conditions, status.Conditions)
-		if time.Since(p.when) < heartbeat && same(p.said, status) {
+		if !r.PoolsPending && time.Since(p.when) < heartbeat && same(p.said, status) {
 			return nil
 		}
 	}
@@ -103,6 +111,9 @@ func (p *publisher) publish(ctx context.Context, s *Source, r node.Report) error
 		return fmt.Errorf("write status of NetIONode %s: %w", p.name, err)
 	}
 	p.said, p.when = status, time.Now()
+	if r.Written != nil {
+		r.Written(kube.BlocksOf(object))
+	}
 	return nil
 }
 

@@ -41,10 +41,8 @@ func slim(object any) (any, error) {
 	return &v1alpha1.NetIONode{ObjectMeta: slimMeta(n.ObjectMeta), Spec: n.Spec}, nil
 }
 
-// nodeBlocks keeps what a node has of pools.
-func (w *Watcher) nodeBlocks(o *v1alpha1.NetIONode, deleted bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// BlocksOf are what a node has of pools.
+func BlocksOf(o *v1alpha1.NetIONode) []ipam.Block {
 	var blocks []ipam.Block
 	for _, p := range o.Spec.Pools {
 		for _, b := range p.Blocks {
@@ -53,6 +51,14 @@ func (w *Watcher) nodeBlocks(o *v1alpha1.NetIONode, deleted bool) {
 			}
 		}
 	}
+	return blocks
+}
+
+// nodeBlocks keeps what a node has of pools.
+func (w *Watcher) nodeBlocks(o *v1alpha1.NetIONode, deleted bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	blocks := BlocksOf(o)
 	switch {
 	case deleted || len(blocks) == 0:
 		if _, had := w.blocks[o.Name]; !had {

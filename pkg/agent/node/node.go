@@ -176,9 +176,16 @@ func (a *agent) open(ctx context.Context) error {
 		return err
 	}
 	a.pools = pools.New(a.leases, a.ask)
-	a.problems.Replace("pools", lines("pools", a.pools.Set(a.Source.Blocks()))...)
+	// The attachments may be of any block that the node had; new ones have to wait
+	// until the source has said that it leases from them.
+	if err := a.leases.SetBlocks(a.Source.Blocks()); err != nil {
+		slog.Warn("some blocks of pools cannot be used", "error", err)
+	}
 	a.manager = attach.NewManager(a.leases, store, pending.Dir(c.StateDir), attach.Settings{MTU: pods, Gateways: c.RouterAddresses})
 	a.problems.Replace("attachments", lines("attachments", a.manager.Recover(ctx))...)
+	if err := a.leases.SetBlocks(nil); err != nil {
+		return errors.Join(err, a.leases.Close())
+	}
 	if err := a.checkRouters(); err != nil {
 		return errors.Join(err, a.leases.Close())
 	}

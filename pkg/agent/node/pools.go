@@ -26,8 +26,8 @@ func podPrefixes(c *config.Config, blocks []ipam.Block) []netip.Prefix {
 	return all
 }
 
-// offer lets pods have addresses of the blocks that the host's network, being as c
-// says, leads to the forwarder.
+// offer notes the blocks that the host's network, being as c says, leads to the
+// forwarder: pods may have addresses of them when that is published.
 func (a *agent) offer(c hostnet.Config) {
 	a.mu.Lock()
 	blocks := slices.DeleteFunc(slices.Clone(a.facts.Blocks), func(b ipam.Block) bool { return !slices.Contains(c.Pods, b.Prefix) })

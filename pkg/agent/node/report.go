@@ -7,6 +7,8 @@ import (
 	"context"
 	"time"
 
+	"netio.dev/netio/pkg/ipam"
+
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 )
 
@@ -20,8 +22,11 @@ func (a *agent) report() Report {
 		Version: a.Version, PodCIDRs: c.PodCIDRs, Endpoints: len(a.manager.List()), Policies: int(a.policies.Load()),
 		NotReady: cmp.Or(a.ready(), a.degraded()), Problems: a.problems.All(),
 	}
-	if use, err := a.pools.Use(); err == nil { // else the agent stops
-		r.Pools = use
+	if use, pending, err := a.pools.Use(); err == nil { // else the agent stops
+		r.Pools, r.PoolsPending = use, pending
+		r.Written = func(has []ipam.Block) {
+			a.problems.Replace("pools", lines("pools", a.pools.Written(use, has))...)
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), reportPatience)
 	defer cancel()

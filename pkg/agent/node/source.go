@@ -56,9 +56,13 @@ type Source interface {
 type Report struct {
 	Version string
 	// Device that the forwarder uses, "" while it is not known.
-	Device              string
-	PodCIDRs            []netip.Prefix
-	Pools               []pools.Use
+	Device   string
+	PodCIDRs []netip.Prefix
+	Pools    []pools.Use
+	// PoolsPending: pods may have addresses of a block when this report was written.
+	// Written is then called with the blocks that the node has in what was written.
+	PoolsPending        bool
+	Written             func(has []ipam.Block)
 	Endpoints, Policies int
 	// NotReady is why pods cannot be added or lack connectivity, nil if neither.
 	NotReady error

@@ -1,47 +1,60 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package pools keeps what a node has of pools of addresses, and finds what it lacks.
+// Package pools keeps what a node has of pools of addresses, and finds what it lacks
+// and what it can give back.
 //
-//	blocks of the node ──Set──> ipam ──Use──> numbers, and what is wanted
-//	                             ^                    │
-//	pods that wait ──Wait────────┘      operator <────┘
+//	blocks of the node ──Set──> candidates ──Use──> numbers, blocks, wanted, empty
+//	                                                     │ is written, and then
+//	pods that wait ──Wait                    ipam <──Written ── what the node has in that
+//
+// Pods have addresses of a block only when that is written for the operator to see,
+// in what still says that the block is this node's. So a block that the node gave
+// back, and wants again, is leased from by one of two alone, whoever is faster.
 package pools
 
 import (
-	"fmt"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
+	"time"
 
 	"netio.dev/netio/pkg/ipam"
 )
 
 // A block is asked for before the last address is gone: when less are free than a
-// part of a block, and than what pods come with at once.
+// part of a block, and than what pods come with at once. It is given back when it was
+// empty for a while, and twice as many are free without it.
 const (
 	marginPart = 4
 	maxMargin  = 16
+	idle       = 5 * time.Minute
 )
 
-// Pools are what a node has of them. The methods may be called concurrently.
+// Pools are what a node has of them. The methods may be called concurrently, but Use
+// and Written only by one goroutine, one after the other.
 type Pools struct {
 	leases *ipam.Allocator
 	wake   func()
+	now    func() time.Time
 
-	mu     sync.Mutex
-	blocks []ipam.Block
-	wrong  error // of them
-	// lost are blocks that were the node's, are said to be so no more, and have
-	// pods still.
+	mu sync.Mutex
+	// candidates are the node's blocks, of which offered are leased from, and empty
+	// are no more.
+	candidates, offered, empty []ipam.Block
+	// wrong is why some of offered are not.
+	wrong error
+	// lost are blocks that were leased from, are said to be the node's no more, and
+	// have pods still.
 	lost    []ipam.Block
-	waiting map[wanting]int64
-	changed chan struct{} // closed, and replaced, when blocks are others
+	since   map[ipam.Block]time.Time // when a block without pods was first seen so
+	waiting map[family]int64
+	changed chan struct{} // closed, and replaced, when other blocks are leased from
 }
 
-// wanting is a family of a pool.
-type wanting struct {
+// family is one of a pool's.
+type family struct {
 	pool string
 	six  bool
 }
@@ -49,9 +62,10 @@ type wanting struct {
 // Use is what a node's pods have of a pool.
 type Use struct {
 	Pool string
-	// Blocks that the numbers are of, and those that the node should have back.
-	Blocks     []netip.Prefix
-	IPv4, IPv6 Numbers
+	// Blocks that the numbers are of, and those that the node should have back; Empty
+	// are those that it gives back.
+	Blocks, Empty []netip.Prefix
+	IPv4, IPv6    Numbers
 }
 
 // Numbers are of addresses.
@@ -64,27 +78,62 @@ type Numbers struct {
 // New makes Pools without blocks. wake is called when Use tells something that the
 // operator waits for.
 func New(leases *ipam.Allocator, wake func()) *Pools {
-	return &Pools{leases: leases, wake: wake, waiting: map[wanting]int64{}, changed: make(chan struct{})}
+	return &Pools{leases: leases, wake: wake, now: time.Now, since: map[ipam.Block]time.Time{}, waiting: map[family]int64{}, changed: make(chan struct{})}
 }
 
-// Set makes these the node's blocks. The error names those that cannot be.
+// Set makes these the node's blocks. They are leased from when that is Written. The
+// error is Written's.
 func (p *Pools) Set(blocks []ipam.Block) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if slices.Equal(blocks, p.blocks) {
-		return p.wrong
+	if slices.Equal(blocks, p.candidates) {
+		return nil
 	}
-	p.wrong = p.leases.SetBlocks(blocks)
-	had := append(p.lost, p.blocks...)
-	p.lost = slices.DeleteFunc(slices.Clone(had), func(b ipam.Block) bool {
+	p.candidates = slices.Clone(blocks)
+	gone := func(b ipam.Block) bool { return !slices.Contains(blocks, b) }
+	p.empty = slices.DeleteFunc(p.empty, gone)
+	p.lost = slices.DeleteFunc(p.lost, func(b ipam.Block) bool {
 		return slices.ContainsFunc(blocks, func(c ipam.Block) bool { return c.Prefix.Overlaps(b.Prefix) })
 	})
-	p.blocks = slices.Clone(blocks)
+	p.wake()
+	return p.offer(slices.DeleteFunc(slices.Clone(p.offered), gone))
+}
+
+// offer leases from these blocks; p.mu is held. The error names those that cannot be.
+func (p *Pools) offer(blocks []ipam.Block) error {
+	if slices.Equal(blocks, p.offered) {
+		return p.wrong
+	}
+	err := p.leases.SetBlocks(blocks)
+	if err != nil && !errors.Is(err, ipam.ErrInvalid) {
+		return err
+	}
+	for _, b := range p.offered {
+		if !slices.Contains(blocks, b) {
+			p.lost = append(p.lost, b)
+		}
+	}
+	p.offered, p.wrong = blocks, err
 	close(p.changed)
 	p.changed = make(chan struct{})
-	slog.Info("blocks of pools changed", "blocks", len(blocks))
-	p.wake()
-	return p.wrong
+	slog.Info("pods have addresses of other blocks", "blocks", len(blocks))
+	return err
+}
+
+// Written says that what Use told is written, for the operator to see, in what says
+// that the node has these blocks. The error names blocks that cannot be leased from.
+func (p *Pools) Written(use []Use, has []ipam.Block) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var told []ipam.Block
+	for _, u := range use {
+		for _, b := range u.Blocks {
+			told = append(told, ipam.Block{Pool: u.Pool, Prefix: b})
+		}
+	}
+	return p.offer(slices.DeleteFunc(slices.Clone(p.candidates), func(b ipam.Block) bool {
+		return !slices.Contains(told, b) || !slices.Contains(has, b)
+	}))
 }
 
 // Wait has the operator know that a pod lacks addresses of a pool, until done is
@@ -95,9 +144,9 @@ func (p *Pools) Wait(pool string, four, six bool) (done func()) {
 		defer p.mu.Unlock()
 		for _, is := range []bool{false, true} {
 			if is && six || !is && four {
-				w := wanting{pool, is}
-				if p.waiting[w] += n; p.waiting[w] == 0 {
-					delete(p.waiting, w)
+				f := family{pool, is}
+				if p.waiting[f] += n; p.waiting[f] == 0 {
+					delete(p.waiting, f)
 				}
 			}
 		}
@@ -107,80 +156,9 @@ func (p *Pools) Wait(pool string, four, six bool) (done func()) {
 	return func() { count(-1) }
 }
 
-// Changed is closed when the node has other blocks.
+// Changed is closed when pods have addresses of other blocks.
 func (p *Pools) Changed() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.changed
-}
-
-// Use tells of each pool of which the node has blocks or pods wait, by name.
-func (p *Pools) Use() ([]Use, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	usage, err := p.leases.Usage()
-	if err != nil {
-		return nil, fmt.Errorf("count addresses: %w", err)
-	}
-	if err := p.forget(); err != nil {
-		return nil, err
-	}
-	all := map[string]*Use{}
-	of := func(pool string) *Use {
-		if all[pool] == nil {
-			all[pool] = &Use{Pool: pool}
-		}
-		return all[pool]
-	}
-	margins := map[wanting]int64{}
-	for _, u := range usage {
-		if u.Name == "" {
-			continue
-		}
-		use, six := of(u.Name), u.Pool.Addr().Is6()
-		use.Blocks = append(use.Blocks, u.Pool)
-		n := use.numbers(six)
-		n.Used += int64(u.Used)
-		n.Free += int64(u.Size - u.Used - u.Cooling)
-		margins[wanting{u.Name, six}] = int64(min(max(u.Size/marginPart, 1), maxMargin))
-	}
-	for w, n := range p.waiting {
-		of(w.pool)
-		margins[w] += n
-	}
-	for _, b := range p.lost {
-		of(b.Pool).Blocks = append(of(b.Pool).Blocks, b.Prefix)
-	}
-	var list []Use
-	for pool, use := range all {
-		for _, six := range []bool{false, true} {
-			n := use.numbers(six)
-			n.Wanted = max(0, margins[wanting{pool, six}]-n.Free)
-		}
-		list = append(list, *use)
-	}
-	slices.SortFunc(list, func(a, b Use) int { return strings.Compare(a.Pool, b.Pool) })
-	return list, nil
-}
-
-// forget drops what was lost and has no pods any more; p.mu is held.
-func (p *Pools) forget() error {
-	if len(p.lost) == 0 {
-		return nil
-	}
-	leases, err := p.leases.Leases()
-	if err != nil {
-		return fmt.Errorf("list leases: %w", err)
-	}
-	p.lost = slices.DeleteFunc(p.lost, func(b ipam.Block) bool {
-		return !slices.ContainsFunc(leases, func(l ipam.Lease) bool { return slices.ContainsFunc(l.Addresses, b.Prefix.Contains) })
-	})
-	return nil
-}
-
-func (u *Use) numbers(six bool) *Numbers {
-	if six {
-		return &u.IPv6
-	}
-	return &u.IPv4
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -23,6 +24,7 @@ type bed struct {
 	leases *ipam.Allocator
 	pools  *Pools
 	wakes  int
+	time   time.Time
 }
 
 func newBed(t *testing.T) *bed {
@@ -31,14 +33,29 @@ func newBed(t *testing.T) *bed {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { leases.Close() })
-	b := &bed{T: t, leases: leases}
+	b := &bed{T: t, leases: leases, time: time.Unix(1, 0)}
 	b.pools = New(leases, func() { b.wakes++ })
+	b.pools.now = func() time.Time { return b.time }
 	return b
 }
 
+// set gives the node blocks, and writes that it has seen them.
 func (b *bed) set(blocks ...ipam.Block) {
 	b.Helper()
 	if err := b.pools.Set(blocks); err != nil {
+		b.Fatal(err)
+	}
+	b.write(blocks...)
+}
+
+// write writes how it is, in what has these blocks.
+func (b *bed) write(has ...ipam.Block) {
+	b.Helper()
+	list, _, err := b.pools.Use()
+	if err == nil {
+		err = b.pools.Written(list, has)
+	}
+	if err != nil {
 		b.Fatal(err)
 	}
 }
@@ -52,7 +69,7 @@ func (b *bed) lease(owner string, r ipam.Request) {
 
 func (b *bed) expect(what string, want ...Use) {
 	b.Helper()
-	got, err := b.pools.Use()
+	got, _, err := b.pools.Use()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -79,7 +96,20 @@ func TestUse(t *testing.T) {
 	if b.wakes != 2 {
 		t.Errorf("woken %d times", b.wakes)
 	}
-	b.set(block("web", "10.1.0.0/28"), block("web", "fd01::/126"))
+	blocks := []ipam.Block{block("web", "10.1.0.0/28"), block("web", "fd01::/126")}
+	if err := b.pools.Set(blocks); err != nil {
+		t.Fatal(err)
+	}
+	b.expect("blocks that it has just seen", use("web", Numbers{}, Numbers{}, "10.1.0.0/28", "fd01::/126"))
+	if _, pending, err := b.pools.Use(); !pending || err != nil {
+		t.Errorf("pending: %v, %v", pending, err)
+	}
+	select {
+	case <-changed:
+		t.Error("pods have addresses of what nobody was told")
+	default:
+	}
+	b.write(blocks...)
 	select {
 	case <-changed:
 	default:
@@ -122,10 +152,93 @@ func TestLost(t *testing.T) {
 // TestWrongBlock: it is said as long as it is so.
 func TestWrongBlock(t *testing.T) {
 	b := newBed(t)
+	wrong := []ipam.Block{block("web", "10.0.0.0/28")}
+	if err := b.pools.Set(wrong); err != nil {
+		t.Fatal(err)
+	}
 	for range 2 {
-		if err := b.pools.Set([]ipam.Block{block("web", "10.0.0.0/28")}); !errors.Is(err, ipam.ErrInvalid) {
+		list, _, err := b.pools.Use()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.pools.Written(list, wrong); !errors.Is(err, ipam.ErrInvalid) {
 			t.Errorf("error %v", err)
 		}
 	}
+	if _, pending, err := b.pools.Use(); pending || err != nil {
+		t.Errorf("it is waited for: %v", err)
+	}
 	b.set()
+}
+
+// TestGiveBack: blocks that are empty for a while are given back, if enough is left
+// for pods to come, and had back if they are wanted before the operator took them.
+func TestGiveBack(t *testing.T) {
+	b := newBed(t)
+	one, two, three := block("web", "10.1.0.0/28"), block("web", "10.1.0.16/28"), block("web", "10.1.0.32/28")
+	b.set(one, two, three)
+	web := ipam.Request{Pool: "web", IPv4: true}
+	b.lease("a", web)
+	b.expect("they have just come", use("web", Numbers{Used: 1, Free: 41}, Numbers{}, "10.1.0.0/28", "10.1.0.16/28", "10.1.0.32/28"))
+	b.time = b.time.Add(idle)
+	back := use("web", Numbers{Used: 1, Free: 13}, Numbers{}, "10.1.0.0/28")
+	back.Empty = []netip.Prefix{two.Prefix, three.Prefix}
+	b.expect("two are enough", back)
+	b.write(one, two, three)
+	b.expect("nothing is leased from them", back)
+
+	// The operator takes one, and is slow with the other.
+	b.set(one, two)
+	back.Empty = back.Empty[:1]
+	b.expect("one is taken", back)
+	for _, owner := range []string{"b", "c", "d", "e", "f", "g", "h", "i", "j", "k"} {
+		b.lease(owner, web)
+	}
+	b.expect("enough are left", func() Use { u := back; u.IPv4 = Numbers{Used: 11, Free: 3}; return u }())
+	b.lease("l", web)
+	b.expect("it is wanted", use("web", Numbers{Used: 12, Free: 2}, Numbers{}, "10.1.0.0/28", "10.1.0.16/28"))
+	b.write(one) // the operator was faster
+	b.expect("but taken", use("web", Numbers{Used: 12, Free: 2}, Numbers{}, "10.1.0.0/28", "10.1.0.16/28"))
+	b.set(one)
+	b.expect("another one is wanted", use("web", Numbers{Used: 12, Free: 2, Wanted: 1}, Numbers{}, "10.1.0.0/28"))
+	b.set(one, two)
+	b.expect("it is back", use("web", Numbers{Used: 12, Free: 16}, Numbers{}, "10.1.0.0/28", "10.1.0.16/28"))
+
+	// All pods are gone.
+	for _, owner := range []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"} {
+		if _, err := b.leases.Release(owner); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.expect("not at once", use("web", Numbers{Free: 28}, Numbers{}, "10.1.0.0/28", "10.1.0.16/28"))
+	b.time = b.time.Add(idle)
+	none := use("web", Numbers{}, Numbers{})
+	none.Empty = []netip.Prefix{one.Prefix, two.Prefix}
+	b.expect("nothing is held ready", none)
+	done := b.pools.Wait("web", true, false)
+	b.write(one, two)
+	b.expect("a pod comes", func() Use {
+		u := use("web", Numbers{Free: 14}, Numbers{}, "10.1.0.16/28")
+		u.Empty = []netip.Prefix{one.Prefix}
+		return u
+	}())
+	done()
+}
+
+// TestRestart: what the last agent's pods have counts, and nothing is wanted before
+// the blocks are leased from.
+func TestRestart(t *testing.T) {
+	b := newBed(t)
+	b.set(block("web", "10.1.0.0/28"))
+	b.lease("a", ipam.Request{Pool: "web", IPv4: true})
+	if err := b.leases.SetBlocks(nil); err != nil {
+		t.Fatal(err)
+	}
+	b.pools = New(b.leases, func() {})
+	if err := b.pools.Set([]ipam.Block{block("web", "10.1.0.0/28")}); err != nil {
+		t.Fatal(err)
+	}
+	b.expect("at the start", use("web", Numbers{Used: 1}, Numbers{}, "10.1.0.0/28"))
+	b.write(block("web", "10.1.0.0/28"))
+	b.expect("then", use("web", Numbers{Used: 1, Free: 13}, Numbers{}, "10.1.0.0/28"))
 }

@@ -34,6 +34,8 @@ type plan struct {
 	statuses map[string]v1alpha1.NetIOIPPoolStatus
 	// allotted are the blocks that are new, for the log.
 	allotted []allotment
+	// returned are blocks that nodes have no more.
+	returned []allotment
 }
 
 type allotment struct {
@@ -70,7 +72,7 @@ func makePlan(w world) plan {
 			held = append(held, prefixes(np.Blocks)...)
 		}
 	}
-	taken := spaceOf(held)
+	taken := spaceOf(held) // also what is returned, until it is written
 	alive := map[string]bool{}
 	for _, n := range w.nodes {
 		alive[n.Name] = true
@@ -93,6 +95,9 @@ func makePlan(w world) plan {
 		taken.add(block)
 	}
 
+	for i := range states {
+		p.takeBack(&states[i])
+	}
 	// What an agent leases from is its node's, though its NetIONode was lost.
 	for i := range states {
 		for _, st := range states[i].Status.Pools {
@@ -121,6 +126,37 @@ func makePlan(w world) plan {
 		p.statuses[pl.name] = pl.status()
 	}
 	return p
+}
+
+// takeBack takes the blocks from a node that it says are empty.
+func (p *plan) takeBack(s *v1alpha1.NetIONode) {
+	for _, st := range s.Status.Pools {
+		if len(st.Empty) == 0 {
+			continue
+		}
+		spec, changed := p.specs[s.Name]
+		if !changed {
+			spec = s.DeepCopy().Spec.Pools
+		}
+		i := slices.IndexFunc(spec, func(np v1alpha1.NodePool) bool { return np.Name == st.Name })
+		if i < 0 {
+			continue
+		}
+		back := func(b string) bool { return slices.Contains(st.Empty, b) && !slices.Contains(st.Blocks, b) }
+		if !slices.ContainsFunc(spec[i].Blocks, back) {
+			continue
+		}
+		for _, b := range prefixes(spec[i].Blocks) {
+			if back(b.String()) {
+				p.returned = append(p.returned, allotment{st.Name, s.Name, b})
+			}
+		}
+		spec[i].Blocks = slices.DeleteFunc(spec[i].Blocks, back)
+		if len(spec[i].Blocks) == 0 {
+			spec = slices.Delete(spec, i, i+1)
+		}
+		p.specs[s.Name] = spec
+	}
 }
 
 // poolsOf are the pools, older ones first, and what keeps them from giving blocks.
@@ -231,7 +267,9 @@ func wanted(s *v1alpha1.NetIONode, name string, size int, six bool) int64 {
 	}
 	st := &s.Status.Pools[i]
 	for _, np := range s.Spec.Pools {
-		if np.Name == name && slices.ContainsFunc(np.Blocks, func(b string) bool { return !slices.Contains(st.Blocks, b) }) {
+		if np.Name == name && slices.ContainsFunc(np.Blocks, func(b string) bool {
+			return !slices.Contains(st.Blocks, b) && !slices.Contains(st.Empty, b)
+		}) {
 			return 0
 		}
 	}

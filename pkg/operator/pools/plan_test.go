@@ -50,6 +50,15 @@ func TestPlan(t *testing.T) {
 	contested.Spec = v1alpha1.NetIONodeSpec{}
 	going := state("n1", "web", 1)
 	going.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+	full := state("n1", "web", 0, "10.1.0.16/28")
+	full.Spec.Pools[0].Blocks = []string{"10.1.0.0/28", "10.1.0.16/28"}
+	full.Status.Pools[0].Empty = []string{"10.1.0.0/28"}
+	hungry := full.DeepCopy()
+	hungry.Status.Pools[0].IPv4.Wanted = 1
+	torn := full.DeepCopy()
+	torn.Status.Pools[0].Blocks = []string{"10.1.0.0/28", "10.1.0.16/28"}
+	idle := full.DeepCopy()
+	idle.Spec.Pools[0].Blocks, idle.Status.Pools[0].Blocks = []string{"10.1.0.0/28"}, nil
 	dual := makePool("web", 0, 28, "10.1.0.0/24")
 	dual.Spec.IPv6 = &v1alpha1.IPv6Pool{CIDRs: []v1alpha1.Prefix{"fd01::/64"}, BlockSize: 122}
 	wantsSix := state("n1", "web", 1)
@@ -88,6 +97,11 @@ func TestPlan(t *testing.T) {
 		{"CIDR was removed", nil, nil, []v1alpha1.NetIONode{state("n1", "web", 1, "10.7.0.0/28")}, []string{"n1 web 10.1.0.0/28"}, v1alpha1.PoolReasonOutside, "10.7.0.0/28 of node n1 lies in none"},
 		{"the NetIONode was lost", nil, nil, []v1alpha1.NetIONode{lost, state("n2", "web", 20)}, []string{"n1 web 10.1.0.16/28", "n2 web 10.1.0.0/28", "n2 web 10.1.0.32/28"}, v1alpha1.PoolReasonReady, ""},
 		{"and its block is another's", nil, nil, []v1alpha1.NetIONode{state("n1", "web", 0, "10.1.0.0/28"), contested}, nil, v1alpha1.PoolReasonReady, ""},
+		{"an empty block", nil, nil, []v1alpha1.NetIONode{full}, []string{"-n1 web 10.1.0.0/28"}, v1alpha1.PoolReasonReady, ""},
+		{"is another's when it is written", nil, nil, []v1alpha1.NetIONode{full, state("n2", "web", 1)}, []string{"-n1 web 10.1.0.0/28", "n2 web 10.1.0.32/28"}, v1alpha1.PoolReasonReady, ""},
+		{"while one is wanted", nil, nil, []v1alpha1.NetIONode{*hungry}, []string{"-n1 web 10.1.0.0/28", "n1 web 10.1.0.32/28"}, v1alpha1.PoolReasonReady, ""},
+		{"that the node wants back", nil, nil, []v1alpha1.NetIONode{*torn}, nil, v1alpha1.PoolReasonReady, ""},
+		{"the last one of a node", nil, nil, []v1alpha1.NetIONode{*idle}, []string{"-n1 web 10.1.0.0/28"}, v1alpha1.PoolReasonReady, ""},
 		{"a node that is gone", nil, []corev1.Node{makeNode("n2")}, []v1alpha1.NetIONode{state("n1", "web", 1)}, nil, v1alpha1.PoolReasonReady, ""},
 		{"a NetIONode that goes", nil, nil, []v1alpha1.NetIONode{going}, nil, v1alpha1.PoolReasonReady, ""},
 		{"unknown pool", nil, nil, []v1alpha1.NetIONode{state("n1", "none", 1)}, nil, v1alpha1.PoolReasonReady, ""},
@@ -102,6 +116,14 @@ func TestPlan(t *testing.T) {
 			}
 			p := makePlan(w)
 			var got []string
+			for _, a := range p.returned {
+				got = append(got, fmt.Sprint("-", a.node, " ", a.pool, " ", a.block))
+				if slices.ContainsFunc(p.specs[a.node], func(np v1alpha1.NodePool) bool {
+					return slices.Contains(np.Blocks, a.block.String()) || len(np.Blocks) == 0
+				}) {
+					t.Errorf("%s is still in the spec %+v", a.block, p.specs[a.node])
+				}
+			}
 			for _, a := range p.allotted {
 				got = append(got, fmt.Sprint(a.node, " ", a.pool, " ", a.block))
 				if !slices.ContainsFunc(p.specs[a.node], func(np v1alpha1.NodePool) bool {
@@ -136,8 +158,9 @@ func TestPoolUse(t *testing.T) {
 	}
 }
 
-// TestPlanProperties: whatever comes, no address is two nodes', nothing that a node
-// has is taken from it, and the same world gives the same plan.
+// TestPlanProperties: whatever comes, no address is two nodes', nothing is taken from
+// a node but what it gives back, and the same world gives the same plan; also when of
+// what is planned only a part could be written.
 func TestPlanProperties(t *testing.T) {
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 7))
@@ -161,7 +184,15 @@ func TestPlanProperties(t *testing.T) {
 				}
 				s.Status.Pools = nil
 				for _, np := range s.Spec.Pools {
-					s.Status.Pools = append(s.Status.Pools, v1alpha1.NodePoolStatus{Name: np.Name, Blocks: np.Blocks, IPv4: v1alpha1.NodePoolUse{Wanted: int64(r.IntN(20))}})
+					st := v1alpha1.NodePoolStatus{Name: np.Name, IPv4: v1alpha1.NodePoolUse{Wanted: int64(r.IntN(20))}}
+					for _, b := range np.Blocks {
+						if r.IntN(4) == 0 {
+							st.Empty = append(st.Empty, b)
+						} else {
+							st.Blocks = append(st.Blocks, b)
+						}
+					}
+					s.Status.Pools = append(s.Status.Pools, st)
 				}
 				if name := fmt.Sprint("p", r.IntN(4)); !slices.ContainsFunc(s.Status.Pools, func(st v1alpha1.NodePoolStatus) bool { return st.Name == name }) {
 					s.Status.Pools = append(s.Status.Pools, v1alpha1.NodePoolStatus{Name: name, IPv4: v1alpha1.NodePoolUse{Wanted: 1}})
@@ -174,13 +205,15 @@ func TestPlanProperties(t *testing.T) {
 			var all []netip.Prefix
 			for i := range w.states {
 				spec, ok := p.specs[w.states[i].Name]
-				if !ok {
-					spec = w.states[i].Spec.Pools
+				if !ok || r.IntN(5) == 0 {
+					spec = w.states[i].Spec.Pools // another one wrote first
 				}
-				for _, np := range w.states[i].Spec.Pools {
-					now := slices.IndexFunc(spec, func(n v1alpha1.NodePool) bool { return n.Name == np.Name })
-					if now < 0 || len(spec[now].Blocks) < len(np.Blocks) || !slices.Equal(spec[now].Blocks[:len(np.Blocks)], np.Blocks) {
-						t.Fatalf("seed %d, step %d: %s had %v and has %v", seed, step, w.states[i].Name, np, spec)
+				for _, st := range w.states[i].Status.Pools {
+					now := slices.IndexFunc(spec, func(n v1alpha1.NodePool) bool { return n.Name == st.Name })
+					for _, b := range st.Blocks {
+						if now < 0 || !slices.Contains(spec[now].Blocks, b) {
+							t.Fatalf("seed %d, step %d: %s leases from %s and has %v", seed, step, w.states[i].Name, b, spec)
+						}
 					}
 				}
 				for _, np := range spec {

@@ -4,12 +4,12 @@
 //
 //	NetIOIPPool  cidrs ───────────┐              ┌──> NetIONode  spec.pools: blocks
 //	NetIONode    status.pools: ───┼── makePlan ──┤
-//	             what is wanted   │              └──> NetIOIPPool  status
+//	             wanted, empty    │              └──> NetIOIPPool  status
 //	Node         spec.podCIDRs ───┘
 //
 // A node's block is written into its NetIONode with the version that the plan was
 // made of: what was asked for and what is given are one object, so that nothing is
-// given twice. That no two nodes get the same block needs one operator at a time,
+// given twice, and nothing is taken back that the node began to use again. That no two nodes get the same block needs one operator at a time,
 // and the nodes as the API server has them, not as a cache remembers them.
 package pools
 
@@ -111,6 +111,11 @@ func (r *reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 		failed("write spec of NetIONode "+s.Name, err)
 		if err != nil {
 			continue
+		}
+		for _, a := range p.returned {
+			if a.node == s.Name {
+				slog.Info("block returned", "pool", a.pool, "node", a.node, "block", a.block)
+			}
 		}
 		for _, a := range p.allotted {
 			if a.node == s.Name {
