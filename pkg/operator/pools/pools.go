@@ -41,9 +41,13 @@ const Name = "pools"
 // again is how soon a plan is made anew of which something was out of date.
 const again = 50 * time.Millisecond
 
+// usedEvery bounds how often a pool's status is written for the number of addresses
+// in use alone: it changes with each pod, and all agents watch pools.
+const usedEvery = 10 * time.Second
+
 // Register adds the controller to a manager.
 func Register(m manager.Manager) error {
-	r := &reconciler{cached: m.GetClient(), live: m.GetAPIReader()}
+	r := &reconciler{cached: m.GetClient(), live: m.GetAPIReader(), told: map[string]time.Time{}}
 	// All is one plan.
 	all := handler.EnqueueRequestsFromMapFunc(func(context.Context, client.Object) []reconcile.Request { return []reconcile.Request{{}} })
 	err := builder.ControllerManagedBy(m).Named(Name).
@@ -74,6 +78,8 @@ func changes[T client.Object](same func(was, is T) bool) predicate.Predicate {
 type reconciler struct {
 	cached client.Client
 	live   client.Reader
+	// told is when the status of a pool was written, by its name.
+	told map[string]time.Time
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -123,13 +129,19 @@ func (r *reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 			}
 		}
 	}
+	var next time.Duration
 	for i := range w.pools {
-		failed("write status of NetIOIPPool "+w.pools[i].Name, r.tell(ctx, &w.pools[i], p.statuses[w.pools[i].Name]))
+		later, err := r.tell(ctx, &w.pools[i], p.statuses[w.pools[i].Name])
+		failed("write status of NetIOIPPool "+w.pools[i].Name, err)
+		next = max(next, later)
 	}
-	if outdated && len(errs) == 0 {
-		return reconcile.Result{RequeueAfter: again}, nil
+	if outdated {
+		next = again
 	}
-	return reconcile.Result{}, errors.Join(errs...)
+	if len(errs) > 0 {
+		return reconcile.Result{}, errors.Join(errs...)
+	}
+	return reconcile.Result{RequeueAfter: next}, nil
 }
 
 // read reads everything, NetIO's objects by way of from.
@@ -143,8 +155,9 @@ func (r *reconciler) read(ctx context.Context, from client.Reader) (world, error
 	return world{pools: pools.Items, nodes: nodes.Items, states: states.Items}, nil
 }
 
-// tell writes a pool's status if it is another one.
-func (r *reconciler) tell(ctx context.Context, o *v1alpha1.NetIOIPPool, s v1alpha1.NetIOIPPoolStatus) error {
+// tell writes a pool's status if it is another one, or says how much later it is to be
+// written.
+func (r *reconciler) tell(ctx context.Context, o *v1alpha1.NetIOIPPool, s v1alpha1.NetIOIPPoolStatus) (later time.Duration, err error) {
 	o = o.DeepCopy()
 	was := o.Status.DeepCopy()
 	o.Status.IPv4, o.Status.IPv6 = s.IPv4, s.IPv6
@@ -153,7 +166,24 @@ func (r *reconciler) tell(ctx context.Context, o *v1alpha1.NetIOIPPool, s v1alph
 		apimeta.SetStatusCondition(&o.Status.Conditions, c)
 	}
 	if equality.Semantic.DeepEqual(was, &o.Status) {
-		return nil
+		return 0, nil
 	}
-	return r.cached.Status().Update(ctx, o)
+	if later := usedEvery - time.Since(r.told[o.Name]); later > 0 && equality.Semantic.DeepEqual(withoutUsed(was), withoutUsed(&o.Status)) {
+		return later, nil
+	}
+	if err := r.cached.Status().Update(ctx, o); err != nil {
+		return 0, err
+	}
+	r.told[o.Name] = time.Now()
+	return 0, nil
+}
+
+func withoutUsed(s *v1alpha1.NetIOIPPoolStatus) *v1alpha1.NetIOIPPoolStatus {
+	s = s.DeepCopy()
+	for _, use := range []*v1alpha1.PoolUse{s.IPv4, s.IPv6} {
+		if use != nil {
+			use.Used = 0
+		}
+	}
+	return s
 }
