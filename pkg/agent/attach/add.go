@@ -43,7 +43,7 @@ type Request struct {
 // Add wires a pod and returns when its policy is in force and its interface up.
 // After an error nothing is left. An attachment that is there already, with the
 // same namespace, is returned as it is. Errors: attachment.ErrInvalid,
-// ErrRequest, ErrElsewhere, ErrNotReady, ErrNoPort, podnet.ErrNoNetNS, those of ipam's Lease
+// ErrRequest, ErrElsewhere, ErrNotReady, ErrPool, ErrNoPort, podnet.ErrNoNetNS, those of ipam's Lease
 // and forwarder's Add, ctx's.
 func (m *Manager) Add(ctx context.Context, r Request) (*attachment.Attachment, error) {
 	if err := m.check(&r); err != nil {
@@ -78,7 +78,10 @@ func (m *Manager) Add(ctx context.Context, r Request) (*attachment.Attachment, e
 		return nil, tried("attach", r.ID, err)
 	}
 	if m.ready != nil {
-		if err := m.ready(ctx, &r); err != nil {
+		switch err := m.ready(ctx, &r); {
+		case errors.Is(err, ErrPool): // no fault of the host's
+			return nil, tried("attach", r.ID, err)
+		case err != nil:
 			return nil, tried("attach", r.ID, fmt.Errorf("%w: %w", ErrNotReady, err))
 		}
 	}

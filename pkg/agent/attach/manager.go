@@ -43,6 +43,8 @@ var (
 	ErrNoPort = errors.New("the forwarder could not make the interface")
 	// ErrNotReady: the host cannot take pods now.
 	ErrNotReady = errors.New("the host is not ready")
+	// ErrPool: the pod cannot have addresses of the pool that it is of.
+	ErrPool = errors.New("pool of addresses")
 	// ErrDiffers: an attachment is not as it was made.
 	ErrDiffers = errors.New("the attachment was changed")
 )

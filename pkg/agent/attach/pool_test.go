@@ -5,6 +5,7 @@ package attach
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -59,5 +60,15 @@ func TestPoolRefused(t *testing.T) {
 	}
 	if leases, err := b.agent.leases.Leases(); err != nil || len(leases) != 0 {
 		t.Errorf("leases %v, %v", leases, err)
+	}
+}
+
+// TestNoPool: that a pod's pool is not there is not the host's fault.
+func TestNoPool(t *testing.T) {
+	b := start(t)
+	b.agent.Use(b.agent.keeper, func(context.Context, *Request) error { return fmt.Errorf("%w: there is none", ErrPool) }, func() {})
+	_, err := b.agent.Add(context.Background(), b.pod("web"))
+	if !errors.Is(err, ErrPool) || errors.Is(err, ErrNotReady) {
+		t.Errorf("error %v", err)
 	}
 }

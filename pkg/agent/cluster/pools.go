@@ -4,6 +4,8 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 
 	"netio.dev/netio/api/v1alpha1"
@@ -24,6 +26,9 @@ func (s *Source) Blocks() []ipam.Block {
 // choosePool says in a request where its pod has its addresses from.
 func (s *Source) choosePool(ctx context.Context, w *kube.Watcher, p *desired.Pod, r *attach.Request) error {
 	pool, err := w.PoolOf(ctx, p)
+	if errors.Is(err, kube.ErrUnknownPool) {
+		return fmt.Errorf("%w: %w", attach.ErrPool, err)
+	}
 	if err != nil || pool == nil {
 		return err
 	}

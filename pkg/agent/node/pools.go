@@ -57,7 +57,7 @@ func (a *agent) identify(ctx context.Context, r *attach.Request) error {
 		*f.wanted = *f.wanted && routed
 	}
 	if !r.Pool.IPv4 && !r.Pool.IPv6 {
-		return fmt.Errorf("the pool %s has only addresses of a family that the node has no spec.podCIDRs of; choose a pool with the other family", r.Pool.Name)
+		return fmt.Errorf("%w: the pool %s has only addresses of a family that the node has no spec.podCIDRs of; choose a pool with the other family", attach.ErrPool, r.Pool.Name)
 	}
 	return nil
 }

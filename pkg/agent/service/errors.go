@@ -34,6 +34,7 @@ var errorCodes = []struct {
 	{attach.ErrElsewhere, codes.FailedPrecondition, types.ErrInvalidEnvironmentVariables},
 	{attach.ErrUnknown, codes.NotFound, types.ErrUnknownContainer},
 	{attach.ErrNotReady, codes.Unavailable, types.ErrTryAgainLater},
+	{attach.ErrPool, codes.FailedPrecondition, types.ErrTryAgainLater},
 	{attach.ErrDiffers, codes.FailedPrecondition, types.ErrInternal},
 	{podnet.ErrDiffers, codes.FailedPrecondition, types.ErrInternal},
 	{attach.ErrNoPort, codes.FailedPrecondition, types.ErrInternal},

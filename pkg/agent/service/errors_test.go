@@ -38,6 +38,7 @@ func TestErrors(t *testing.T) {
 		{podnet.ErrNoNetNS, codes.InvalidArgument, "4"},
 		{attach.ErrRequest, codes.InvalidArgument, "7"},
 		{attach.ErrUnknown, codes.NotFound, "3"},
+		{attach.ErrPool, codes.FailedPrecondition, "11"},
 		{attach.ErrDiffers, codes.FailedPrecondition, "999"},
 		{ipam.ErrExhausted, codes.ResourceExhausted, "11"},
 		{ipam.ErrNotInPool, codes.InvalidArgument, "7"},

@@ -141,6 +141,24 @@ func TestController(t *testing.T) {
 		t.Errorf("n3 has %s, expected %s of the node that is gone", got, freed)
 	}
 
+	// n1 gives one back, and it is n3's.
+	for {
+		b.must(b.Get(ctx, client.ObjectKeyFromObject(n1), n1))
+		has := n1.Spec.Pools[0].Blocks
+		n1.Status.Pools = []v1alpha1.NodePoolStatus{{Name: "web", Blocks: has[:1], Empty: has[1:]}}
+		if err := b.Status().Update(ctx, n1); !apierrors.IsConflict(err) {
+			b.must(err)
+			break
+		}
+	}
+	returned := n1.Status.Pools[0].Empty[0]
+	await(b, "it is taken back", n1, hasBlocks(1))
+	b.ask(n3, "web", 1)
+	await(b, "n3 has another block", n3, hasBlocks(2))
+	if got := n3.Spec.Pools[0].Blocks[1]; got != returned {
+		t.Errorf("n3 has %s, expected %s", got, returned)
+	}
+
 	// Of one second the name decides which is older.
 	young := &v1alpha1.NetIOIPPool{ObjectMeta: metav1.ObjectMeta{Name: "young"}, Spec: v1alpha1.NetIOIPPoolSpec{IPv4: &v1alpha1.IPv4Pool{CIDRs: []v1alpha1.Prefix{"10.0.0.0/8"}}}}
 	b.must(b.Create(ctx, young))
