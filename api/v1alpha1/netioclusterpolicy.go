@@ -15,17 +15,26 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // the next tier.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=niocpol,categories=netio
 // +kubebuilder:printcolumn:name="Tier",type=string,JSONPath=`.spec.tier`
 // +kubebuilder:printcolumn:name="Priority",type=integer,JSONPath=`.spec.priority`
 // +kubebuilder:printcolumn:name="Audit",type=boolean,JSONPath=`.spec.audit`
+// +kubebuilder:printcolumn:name="Enforced",type=string,JSONPath=`.status.enforced`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Enforced")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Enforced")].message`
 type NetIOClusterPolicy struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// +required
 	Spec NetIOClusterPolicySpec `json:"spec"`
+
+	// status is how the policy is in force on the cluster's nodes.
+	//
+	// +optional
+	Status PolicyStatus `json:"status,omitempty,omitzero"`
 }
 
 // NetIOClusterPolicyList is a list of NetIOClusterPolicy objects.

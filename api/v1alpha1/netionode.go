@@ -126,6 +126,12 @@ type NetIONodeStatus struct {
 	// +optional
 	ProblemCount int32 `json:"problemCount"`
 
+	// enforcement tells which policies are in force on the node. The operator makes
+	// the policies' status of it.
+	//
+	// +optional
+	Enforcement *NodeEnforcement `json:"enforcement,omitempty"`
+
 	// pools is what the node's pods have of pools, and what they lack.
 	//
 	// +optional
@@ -184,4 +190,80 @@ type NodePoolUse struct {
 	//
 	// +optional
 	Wanted int64 `json:"wanted,omitempty"`
+}
+
+// NodeEnforcement tells which policies are in force on a node. Of each kind it is the
+// highest resourceVersion that the agent had seen when it made what the forwarder has
+// now: a policy of that version, or an earlier one, is in force as it is there, if it
+// is not among the problems. A kind is "" while the node knows no object of it.
+type NodeEnforcement struct {
+	// netIOPolicies is a resourceVersion of NetIOPolicies.
+	//
+	// +optional
+	NetIOPolicies string `json:"netIOPolicies,omitempty"`
+
+	// netIOClusterPolicies is a resourceVersion of NetIOClusterPolicies.
+	//
+	// +optional
+	NetIOClusterPolicies string `json:"netIOClusterPolicies,omitempty"`
+
+	// clusterNetworkPolicies is a resourceVersion of ClusterNetworkPolicies.
+	//
+	// +optional
+	ClusterNetworkPolicies string `json:"clusterNetworkPolicies,omitempty"`
+
+	// refused is why the forwarder does not take what policies have become since;
+	// what was in force stays in force.
+	//
+	// +optional
+	Refused string `json:"refused,omitempty"`
+
+	// problems are policies that are in force other than they are written, sorted by
+	// kind, namespace and name; at most 64.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	Problems []PolicyProblem `json:"problems,omitempty"`
+
+	// problemsLeftOut is how many there are beyond those, later in their order.
+	//
+	// +optional
+	ProblemsLeftOut int32 `json:"problemsLeftOut,omitempty"`
+}
+
+// MaxPolicyProblems is how many problems of policies a NetIONode has.
+const MaxPolicyProblems = 64
+
+// PolicyProblem is what is wrong with a policy on a node.
+type PolicyProblem struct {
+	// kind is NetIOPolicy, NetIOClusterPolicy, NetworkPolicy or ClusterNetworkPolicy.
+	//
+	// +required
+	Kind string `json:"kind"`
+
+	// namespace of the policy, "" for one of the cluster.
+	//
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
+
+	// name of the policy.
+	//
+	// +required
+	Name string `json:"name"`
+
+	// generation of the policy that this is about.
+	//
+	// +optional
+	Generation int64 `json:"generation,omitempty"`
+
+	// reason is NotUnderstood, TooLarge or NoEffect.
+	//
+	// +required
+	Reason string `json:"reason"`
+
+	// message says what is wrong, and what is in force.
+	//
+	// +optional
+	Message string `json:"message,omitempty"`
 }

@@ -15,16 +15,25 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // covers its direction, and passes otherwise.
 //
 // +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,shortName=niopol,categories=netio
 // +kubebuilder:printcolumn:name="Priority",type=integer,JSONPath=`.spec.priority`
 // +kubebuilder:printcolumn:name="Audit",type=boolean,JSONPath=`.spec.audit`
+// +kubebuilder:printcolumn:name="Enforced",type=string,JSONPath=`.status.enforced`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Enforced")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Enforced")].message`
 type NetIOPolicy struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// +required
 	Spec NetIOPolicySpec `json:"spec"`
+
+	// status is how the policy is in force on the cluster's nodes.
+	//
+	// +optional
+	Status PolicyStatus `json:"status,omitempty,omitzero"`
 }
 
 // NetIOPolicyList is a list of NetIOPolicy objects.

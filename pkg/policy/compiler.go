@@ -4,6 +4,7 @@ package policy
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -54,6 +55,7 @@ type policy struct {
 	subject *group
 	about   []*group
 	sets    []set
+	outgrew error // why it is not what it is written as now; see Problem
 }
 
 // set is an address set that rules name: its addresses may change while the
@@ -297,8 +299,18 @@ func (c *Compiler) needed(g *group, before int) {
 func (c *Compiler) SetPolicy(in *v1alpha1.NetIOPolicy) { c.set(translate(in)) }
 
 func (c *Compiler) set(t translation) {
+	old := c.policies[t.message.Name]
+	if old != nil && old.outgrew != nil {
+		old.outgrew, c.shape = nil, nil
+	}
+	if err := tooLarge(t.message); err != nil {
+		if old != nil && old.err == nil {
+			old.outgrew, c.shape = err, nil
+			return
+		}
+		t.closeLarge(err)
+	}
 	p := &policy{translation: t}
-	old := c.policies[p.message.Name]
 	if old != nil && old.same(&p.translation) {
 		return
 	}
@@ -415,8 +427,17 @@ func (c *Compiler) reshape() *shape {
 	s := &shape{}
 	clear(c.nodeSets) // those of policies that are gone must not stay for ever
 	for _, p := range c.policies {
-		if p.err != nil {
-			s.problems = append(s.problems, Problem{Policy: p.message.Name, Err: p.err})
+		switch {
+		case p.outgrew != nil:
+			s.problems = append(s.problems, Problem{Policy: p.message.Name, Reason: TooLarge, Err: p.outgrew, Effect: effectKept})
+		case p.err != nil && p.large:
+			s.problems = append(s.problems, Problem{Policy: p.message.Name, Reason: TooLarge, Err: p.err, Effect: effectClosed})
+		case p.err != nil:
+			effect := effectClosed
+			if kind, _, _ := Object(p.message.Name); kind == KindClusterNetworkPolicy {
+				effect = effectRule
+			}
+			s.problems = append(s.problems, Problem{Policy: p.message.Name, Reason: NotUnderstood, Err: p.err, Effect: effect})
 		}
 		if p.subject.local > 0 {
 			s.policies = append(s.policies, p)
@@ -424,8 +445,16 @@ func (c *Compiler) reshape() *shape {
 			s.sets = append(s.sets, p.sets...)
 		}
 	}
+	for name, p := range c.kubernetes {
+		if len(p.unknown) > 0 {
+			err := fmt.Errorf("no pod has a port by the name %s: rules by it match nothing; give a container's port the name, or the rule the port's number", strings.Join(p.unknown, ", "))
+			s.problems = append(s.problems, Problem{Policy: name, Reason: NoEffect, Err: err, Effect: effectRest})
+		}
+	}
 	slices.SortFunc(s.policies, comparePolicies)
-	slices.SortFunc(s.problems, func(a, b Problem) int { return strings.Compare(a.Policy, b.Policy) })
+	slices.SortFunc(s.problems, func(a, b Problem) int {
+		return cmp.Or(strings.Compare(a.Policy, b.Policy), strings.Compare(string(b.Reason), string(a.Reason)))
+	})
 	slices.SortFunc(s.sets, func(a, b set) int { return strings.Compare(a.name, b.name) })
 	s.sets = slices.CompactFunc(s.sets, func(a, b set) bool { return a.name == b.name })
 	return s

@@ -26,6 +26,7 @@ type kubernetesPolicy struct {
 	translate func() []translation
 	ports     []portKey // that it names
 	names     []string  // of the policies that it was made into
+	unknown   []string  // of the ports' names, those that no pod has, sorted
 }
 
 // portKey is what a port is named by.
@@ -54,12 +55,16 @@ func (c *Compiler) deleteKubernetes(name string) {
 			c.delete(n)
 		}
 		delete(c.kubernetes, name)
+		c.shape = nil
 	}
 }
 
 // translateKubernetes makes policies of it, for the numbers that its named ports
 // have now, and removes those of numbers that are gone.
 func (c *Compiler) translateKubernetes(p *kubernetesPolicy) {
+	if unknown := c.unknown(p.ports); !slices.Equal(unknown, p.unknown) {
+		p.unknown, c.shape = unknown, nil
+	}
 	was := p.names
 	p.names = nil
 	for _, t := range p.translate() {
@@ -71,6 +76,19 @@ func (c *Compiler) translateKubernetes(p *kubernetesPolicy) {
 			c.delete(name)
 		}
 	}
+}
+
+// unknown are the names that no pod has a port by, of the protocols that are asked for.
+func (c *Compiler) unknown(keys []portKey) []string {
+	var all []string
+	for _, key := range keys {
+		known := slices.ContainsFunc(keys, func(k portKey) bool { return k.name == key.name && len(c.ports[k]) > 0 })
+		if !known && !slices.Contains(all, key.name) {
+			all = append(all, key.name)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // namePorts counts an endpoint's ports, or, with by -1, no longer.

@@ -18,8 +18,8 @@ type Result struct {
 	AddressSets []*dataplanev1.AddressSet
 	// Endpoints that are not remote, and which policies each has.
 	Endpoints []EndpointPolicies
-	// Problems are policies that could not be understood. Each stands in the
-	// tables as one that closes what it selects; see Problem.
+	// Problems are policies that are in force other than they are written, by the
+	// policies' names.
 	Problems []Problem
 }
 
@@ -37,10 +37,33 @@ type EndpointPolicies struct {
 //
 // Of a ClusterNetworkPolicy each rule is closed for itself, as its API asks: one that
 // is not understood and accepts does not match, another one denies everything.
+//
+// One that is too large for the forwarder stays as it was when it was not; one that
+// was so from the beginning closes like one that is not understood.
 type Problem struct {
 	Policy string // as in Result.Policies
+	Reason Reason
 	Err    error
+	// Effect says what is in force.
+	Effect string
 }
+
+// Reason is a kind of Problem.
+type Reason string
+
+// Reasons. NoEffect is no mistake: rules about ports by a name that no pod has.
+const (
+	NotUnderstood Reason = "NotUnderstood"
+	TooLarge      Reason = "TooLarge"
+	NoEffect      Reason = "NoEffect"
+)
+
+const (
+	effectClosed = "it closes what it selects"
+	effectRule   = "such a rule closes, the others are in force"
+	effectKept   = "it stays in force as it was before"
+	effectRest   = "the rest is in force"
+)
 
 // PoliciesOf returns the policies of an endpoint, and whether it is known.
 func (r *Result) PoliciesOf(id string) ([]string, bool) {

@@ -56,6 +56,7 @@ type translation struct {
 	message *dataplanev1.Policy
 	peers   []peerSet // that the rules name, without duplicates
 	err     error     // why it is closed; see Problem
+	large   bool      // err is that it is too large
 	// baseline: it has rules of that tier.
 	baseline bool
 }

@@ -179,7 +179,7 @@ func facts(v *kube.View, name string) node.Facts {
 	f := node.Facts{
 		Blocks:   v.Blocks[name],
 		Policies: v.Policies, ClusterPolicies: v.ClusterPolicies, NetworkPolicies: v.NetworkPolicies,
-		ClusterNetworkPolicies: v.ClusterNetworkPolicies, Cluster: v.Cluster,
+		ClusterNetworkPolicies: v.ClusterNetworkPolicies, Cluster: v.Cluster, Versions: v.Versions,
 	}
 	for _, n := range v.Nodes {
 		if n.Name != name {

@@ -65,7 +65,7 @@ func TestPublishWakes(t *testing.T) {
 			case <-ctx.Done():
 			}
 			return node.Report{}
-		}, wake)
+		}, wake, nil)
 	}()
 	<-looks
 	wake <- struct{}{}

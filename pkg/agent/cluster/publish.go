@@ -29,15 +29,19 @@ const (
 	lookEvery = 2 * time.Second
 	// conflictPause is how soon it is said again where another one wrote meanwhile.
 	conflictPause = 50 * time.Millisecond
+	// atMost is how often something is said, however much changes.
+	atMost = time.Second
 	// heartbeat is how often it is said again.
 	heartbeat = time.Minute
 	// maxMessage bounds a condition's message, in bytes (metav1.Condition: 32768);
 	// people read the first problems.
 	maxMessage = 2048
+	// maxPolicyMessage bounds that of one of many policies.
+	maxPolicyMessage = 512
 )
 
 // Publish implements node.Source: it keeps the node's NetIONode.
-func (s *Source) Publish(ctx context.Context, look func() node.Report, wake <-chan struct{}) {
+func (s *Source) Publish(ctx context.Context, look func() node.Report, wake, changed <-chan struct{}) {
 	p := &publisher{name: s.name}
 	for {
 		err := p.publish(ctx, s, look())
@@ -50,11 +54,29 @@ func (s *Source) Publish(ctx context.Context, look func() node.Report, wake <-ch
 		default:
 			p.complained = ""
 		}
+		if !awaitNews(ctx, next, wake, changed) {
+			return
+		}
+	}
+}
+
+// awaitNews waits until there is something to say, and tells whether ctx goes on: next, when
+// it is woken, or when something changed and the last time was a while ago.
+func awaitNews(ctx context.Context, next time.Duration, wake, changed <-chan struct{}) bool {
+	timer, soonest := time.After(next), time.After(min(next, atMost))
+	var listen <-chan struct{} // nil until then
+	for {
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case <-wake:
-		case <-time.After(next):
+			return true
+		case <-timer:
+			return true
+		case <-soonest:
+			listen = changed
+		case <-listen:
+			return true
 		}
 	}
 }
@@ -64,6 +86,7 @@ type publisher struct {
 	name   string
 	client client.Client
 	said   *v1alpha1.NetIONodeStatus // nil before the first time
+	specs  [3]string                 // of the policies, with what was said
 	when   time.Time
 	// complained is the last error, to be logged once. It is no problem of the node's:
 	// the API server is away, which is said elsewhere, or RBAC is wrong.
@@ -78,10 +101,10 @@ func (p *publisher) complain(err error) {
 }
 
 func (p *publisher) publish(ctx context.Context, s *Source, r node.Report) error {
-	status := statusOf(r)
+	status, specs := statusOf(r), specsOf(r)
 	if p.said != nil {
 		status.Conditions = keepTimes(p.said.Conditions, status.Conditions)
-		if !r.PoolsPending && time.Since(p.when) < heartbeat && same(p.said, status) {
+		if !r.PoolsPending && time.Since(p.when) < heartbeat && specs == p.specs && same(p.said, status) {
 			return nil
 		}
 	}
@@ -110,7 +133,7 @@ func (p *publisher) publish(ctx context.Context, s *Source, r node.Report) error
 	if err := p.client.Status().Update(ctx, object); err != nil {
 		return fmt.Errorf("write status of NetIONode %s: %w", p.name, err)
 	}
-	p.said, p.when = status, time.Now()
+	p.said, p.specs, p.when = status, specs, time.Now()
 	if r.Written != nil {
 		r.Written(kube.BlocksOf(object))
 	}
@@ -165,7 +188,32 @@ func statusOf(r node.Report) *v1alpha1.NetIONodeStatus {
 		degraded.Status, degraded.Reason, degraded.Message = metav1.ConditionTrue, "Problems", describe(r.Problems)
 	}
 	status.Conditions = []metav1.Condition{ready, degraded}
+	status.Enforcement = enforcementOf(r)
 	return status
+}
+
+// specsOf are the versions at which policies last said something new, of those that
+// are in force. What the operator writes into their status is not worth a word.
+func specsOf(r node.Report) [3]string {
+	return [3]string{r.InForce.Policies.Spec, r.InForce.ClusterPolicies.Spec, r.InForce.ClusterNetworkPolicies.Spec}
+}
+
+// enforcementOf is what there is to say of policies.
+func enforcementOf(r node.Report) *v1alpha1.NodeEnforcement {
+	e := &v1alpha1.NodeEnforcement{
+		NetIOPolicies: r.InForce.Policies.Seen, NetIOClusterPolicies: r.InForce.ClusterPolicies.Seen,
+		ClusterNetworkPolicies: r.InForce.ClusterNetworkPolicies.Seen,
+	}
+	if r.Refused != nil {
+		e.Refused = cut(r.Refused.Error())
+	}
+	told := r.PolicyProblems[:min(len(r.PolicyProblems), v1alpha1.MaxPolicyProblems)]
+	e.ProblemsLeftOut = int32(len(r.PolicyProblems) - len(told))
+	for _, p := range told {
+		p.Message = cutTo(p.Message, maxPolicyMessage)
+		e.Problems = append(e.Problems, v1alpha1.PolicyProblem(p))
+	}
+	return e
 }
 
 // describe lists problems, as many as a message holds.
@@ -189,9 +237,11 @@ func describe(problems []problem.Problem) string {
 	return b.String()
 }
 
-func cut(text string) string {
-	if len(text) > maxMessage/2 {
-		return strings.ToValidUTF8(text[:maxMessage/2], "") + "..."
+func cut(text string) string { return cutTo(text, maxMessage/2) }
+
+func cutTo(text string, most int) string {
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "") + "..."
 	}
 	return text
 }
@@ -207,9 +257,14 @@ func keepTimes(was, now []metav1.Condition) []metav1.Condition {
 	return now
 }
 
-// same compares all but the heartbeat.
+// same compares all but the heartbeat and versions; see specsOf.
 func same(a, b *v1alpha1.NetIONodeStatus) bool {
 	x, y := a.DeepCopy(), b.DeepCopy()
-	x.LastHeartbeatTime, y.LastHeartbeatTime = metav1.Time{}, metav1.Time{}
+	for _, s := range []*v1alpha1.NetIONodeStatus{x, y} {
+		s.LastHeartbeatTime = metav1.Time{}
+		if e := s.Enforcement; e != nil {
+			e.NetIOPolicies, e.NetIOClusterPolicies, e.ClusterNetworkPolicies = "", "", ""
+		}
+	}
 	return equality.Semantic.DeepEqual(x, y)
 }

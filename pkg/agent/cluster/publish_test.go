@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"netio.dev/netio/api/v1alpha1"
+	"netio.dev/netio/pkg/agent/desired"
 	"netio.dev/netio/pkg/agent/kubetest"
 	"netio.dev/netio/pkg/agent/node"
 	"netio.dev/netio/pkg/agent/problem"
@@ -35,12 +36,13 @@ func TestPublish(t *testing.T) {
 		t.Fatal(err)
 	}
 	var report atomic.Pointer[node.Report]
+	changed := make(chan struct{}, 1)
 	healthy := node.Report{Version: "v1", Device: "soft", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.1.1.0/24")}, Endpoints: 3, Policies: 2}
 	report.Store(&healthy)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		b.source.Publish(ctx, func() node.Report { return *report.Load() }, nil)
+		b.source.Publish(ctx, func() node.Report { return *report.Load() }, nil, changed)
 	}()
 	defer func() { cancel(); <-done }()
 
@@ -82,6 +84,37 @@ func TestPublish(t *testing.T) {
 		t.Errorf("%+v", ill.Status)
 	}
 
+	// What the operator writes into policies' status is not worth a word; what policies
+	// say is, at once.
+	enforced := healthy
+	enforced.InForce.Policies = desired.Version{Seen: "10", Spec: "10"}
+	report.Store(&enforced)
+	changed <- struct{}{}
+	version := func(want string) func(n *v1alpha1.NetIONode) bool {
+		return func(n *v1alpha1.NetIONode) bool {
+			return n.Status.Enforcement != nil && n.Status.Enforcement.NetIOPolicies == want
+		}
+	}
+	told := await("version 10", version("10"))
+	bumped := enforced
+	bumped.InForce.Policies.Seen = "11"
+	report.Store(&bumped)
+	for range 2 {
+		changed <- struct{}{} // the second one is taken when the first look is over
+	}
+	if n := await("version 10 still", version("10")); n.ResourceVersion != told.ResourceVersion {
+		t.Error("written for nothing")
+	}
+	more := enforced
+	more.InForce.Policies = desired.Version{Seen: "12", Spec: "12"}
+	more.Refused = errors.New("too many")
+	more.PolicyProblems = []node.PolicyProblem{{Kind: "NetIOPolicy", Namespace: "shop", Name: "web", Generation: 3, Reason: "TooLarge", Message: "it is"}}
+	report.Store(&more)
+	n12 := await("version 12", version("12"))
+	if e := n12.Status.Enforcement; e.Refused != "too many" || len(e.Problems) != 1 || e.Problems[0].Generation != 3 {
+		t.Errorf("%+v", e)
+	}
+
 	// Someone deletes it; and the Node comes back as another one.
 	b.must(b.Delete(ctx, ill))
 	report.Store(&healthy)
@@ -92,6 +125,17 @@ func TestPublish(t *testing.T) {
 	await("of the new Node", func(n *v1alpha1.NetIONode) bool {
 		return len(n.OwnerReferences) == 1 && n.OwnerReferences[0].UID == again.UID
 	})
+}
+
+func TestEnforcementOf(t *testing.T) {
+	var r node.Report
+	for i := range 100 {
+		r.PolicyProblems = append(r.PolicyProblems, node.PolicyProblem{Kind: "NetIOPolicy", Namespace: "shop", Name: fmt.Sprint(i), Reason: "NotUnderstood", Message: strings.Repeat("é", 5000)})
+	}
+	e := enforcementOf(r)
+	if len(e.Problems) != v1alpha1.MaxPolicyProblems || e.ProblemsLeftOut != 100-v1alpha1.MaxPolicyProblems || len(e.Problems[0].Message) > maxPolicyMessage+3 {
+		t.Errorf("%d problems, %d left out, %d bytes", len(e.Problems), e.ProblemsLeftOut, len(e.Problems[0].Message))
+	}
 }
 
 func TestDescribe(t *testing.T) {

@@ -50,8 +50,23 @@ type State struct {
 	NetworkPolicies []*networkingv1.NetworkPolicy
 	// ClusterNetworkPolicies, with unique name.
 	ClusterNetworkPolicies []*networkapi.ClusterNetworkPolicy
+	// Versions are those of the policies.
+	Versions Versions
 	// Cluster is nil without one.
 	Cluster *Cluster
+}
+
+// Versions are those of the policies of a cluster, by their kinds.
+type Versions struct {
+	Policies, ClusterPolicies, ClusterNetworkPolicies Version
+}
+
+// Version is that of the policies of a kind. Both are resourceVersions, "" while
+// there was none.
+type Version struct {
+	// Seen is the highest that was seen, Spec the highest at which a policy was new
+	// or said something else than before: others are of changes to a status.
+	Seen, Spec string
 }
 
 // Node is this machine.

@@ -67,8 +67,7 @@ type Status struct {
 	Revision uint64
 	// Err is why what is wanted is not in force.
 	Err error
-	// Problems are policies that were not understood and close what they
-	// select.
+	// Problems are policies that are in force other than they are written.
 	Problems []policy.Problem
 }
 
@@ -85,7 +84,10 @@ type Keeper struct {
 	told   bool
 	// taken is what the forwarder took last.
 	taken *dataplanev1.Snapshot
-	wake  chan struct{}
+	// takenState is what that was made of, takenProblems what is wrong with it.
+	takenState    desired.State
+	takenProblems []policy.Problem
+	wake          chan struct{}
 
 	// What follows belongs to Run.
 	builder *desired.Builder
@@ -162,6 +164,15 @@ func (k *Keeper) Taken() *dataplanev1.Snapshot {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.taken
+}
+
+// InForce is what the configuration was made of that the forwarder took last, with
+// what is wrong with its policies. Before there is one it is the empty state. It must
+// not be changed.
+func (k *Keeper) InForce() (desired.State, []policy.Problem) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.takenState, k.takenProblems
 }
 
 // Add carries an edit out that adds a port, and returns what the forwarder

@@ -106,7 +106,7 @@ func (k *Keeper) join(ctx context.Context) error {
 
 func (k *Keeper) inForceNow(problems []policy.Problem) {
 	k.mu.Lock()
-	k.taken = k.inForce
+	k.taken, k.takenState, k.takenProblems = k.inForce, k.state, problems
 	k.mu.Unlock()
 	k.report(Status{Connected: true, InForce: true, Revision: k.inForce.GetRevision(), Problems: problems})
 }

@@ -47,6 +47,8 @@ type View struct {
 	NetworkPolicies []*networkingv1.NetworkPolicy
 	// ClusterNetworkPolicies by name, none in a cluster that does not have the kind.
 	ClusterNetworkPolicies []*networkapi.ClusterNetworkPolicy
+	// Versions are those of the policies.
+	Versions desired.Versions
 	// Nodes by name.
 	Nodes []*Node
 	// Blocks of pools that nodes have, by the nodes' names; also of those that are
@@ -89,6 +91,8 @@ var ErrUnknownPod = errors.New("the pod is not known from the apiserver")
 type Watcher struct {
 	cache cache.Cache
 	again time.Duration // until a kind that the cluster does not have is asked for again
+	// later is how long a change waits that says nothing new.
+	later time.Duration
 
 	mu                     sync.Mutex
 	pods                   map[string]*desired.Pod
@@ -103,6 +107,9 @@ type Watcher struct {
 	clusterNetworkPolicies map[string]*networkapi.ClusterNetworkPolicy
 	services               map[string]*corev1.Service
 	slices                 map[string]*discoveryv1.EndpointSlice
+	versions               desired.Versions
+	// waits: there will be a View for a change that says nothing new.
+	waits bool
 	// podsChanged is closed, and replaced, when a pod was added or replaced.
 	podsChanged chan struct{}
 	dirty       chan struct{}
@@ -128,7 +135,7 @@ func New(config *rest.Config) (*Watcher, error) {
 		return nil, fmt.Errorf("connect to the apiserver %s: %w", config.Host, err)
 	}
 	return &Watcher{
-		cache: c, again: time.Minute, pods: map[string]*desired.Pod{}, namespaces: map[string]map[string]string{}, nodes: map[string]*Node{},
+		cache: c, again: time.Minute, later: 5 * time.Second, pods: map[string]*desired.Pod{}, namespaces: map[string]map[string]string{}, nodes: map[string]*Node{},
 		policies: map[string]*v1alpha1.NetIOPolicy{}, services: map[string]*corev1.Service{}, slices: map[string]*discoveryv1.EndpointSlice{},
 		clusterPolicies: map[string]*v1alpha1.NetIOClusterPolicy{}, networkPolicies: map[string]*networkingv1.NetworkPolicy{},
 		namespacePools: map[string]string{}, blocks: map[string][]ipam.Block{}, pools: map[string]*Pool{},
@@ -192,8 +199,12 @@ func (w *Watcher) register(ctx context.Context) ([]toolscache.ResourceEventHandl
 		{&corev1.Node{}, handler(w.node)},
 		{&v1alpha1.NetIONode{}, handler(w.nodeBlocks)},
 		{&v1alpha1.NetIOIPPool{}, handler(w.pool)},
-		{&v1alpha1.NetIOPolicy{}, handler(func(o *v1alpha1.NetIOPolicy, deleted bool) { follow(w, w.policies, o, deleted) })},
-		{&v1alpha1.NetIOClusterPolicy{}, handler(func(o *v1alpha1.NetIOClusterPolicy, deleted bool) { follow(w, w.clusterPolicies, o, deleted) })},
+		{&v1alpha1.NetIOPolicy{}, handler(func(o *v1alpha1.NetIOPolicy, deleted bool) {
+			followPolicy(w, w.policies, &w.versions.Policies, o, deleted)
+		})},
+		{&v1alpha1.NetIOClusterPolicy{}, handler(func(o *v1alpha1.NetIOClusterPolicy, deleted bool) {
+			followPolicy(w, w.clusterPolicies, &w.versions.ClusterPolicies, o, deleted)
+		})},
 		{&networkingv1.NetworkPolicy{}, handler(func(o *networkingv1.NetworkPolicy, deleted bool) { follow(w, w.networkPolicies, o, deleted) })},
 		{&corev1.Service{}, handler(func(o *corev1.Service, deleted bool) { follow(w, w.services, o, deleted) })},
 		{&discoveryv1.EndpointSlice{}, handler(func(o *discoveryv1.EndpointSlice, deleted bool) { follow(w, w.slices, o, deleted) })},
@@ -229,7 +240,7 @@ func (w *Watcher) watch(ctx context.Context, kind client.Object, apply func(obje
 
 func (w *Watcher) registerClusterNetworkPolicies(ctx context.Context) (toolscache.ResourceEventHandlerRegistration, error) {
 	return w.watch(ctx, &networkapi.ClusterNetworkPolicy{}, handler(func(o *networkapi.ClusterNetworkPolicy, deleted bool) {
-		follow(w, w.clusterNetworkPolicies, o, deleted)
+		followPolicy(w, w.clusterNetworkPolicies, &w.versions.ClusterNetworkPolicies, o, deleted)
 	}))
 }
 

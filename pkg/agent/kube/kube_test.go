@@ -43,7 +43,7 @@ func newBed(t *testing.T) *bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.again = 100 * time.Millisecond
+	w.again, w.later = 100*time.Millisecond, 100*time.Millisecond
 	b := &bed{T: t, config: config, Client: kubetest.Client(t, config), watcher: w, views: make(chan *View, 1)}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

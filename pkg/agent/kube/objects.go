@@ -129,6 +129,7 @@ func (w *Watcher) view() *View {
 	}
 	v.Policies, v.ClusterPolicies, v.NetworkPolicies = byName(w.policies), byName(w.clusterPolicies), byName(w.networkPolicies)
 	v.ClusterNetworkPolicies = byName(w.clusterNetworkPolicies)
+	v.Versions = w.versions
 	v.Nodes = byName(w.nodes)
 	v.Blocks, v.Pools = maps.Clone(w.blocks), maps.Clone(w.pools)
 	return v

@@ -31,14 +31,19 @@ type Pool struct {
 	Refused string
 }
 
-// slim leaves out who wrote what and, of a NetIONode, what a heartbeat changes. (The
-// cache takes no transform of one kind that the cluster may not have yet.)
+// slim leaves out who wrote what, of a NetIONode what a heartbeat changes, and of a
+// policy what the operator says of it. (The cache takes no transform of one kind that
+// the cluster may not have yet.)
 func slim(object any) (any, error) {
-	n, ok := object.(*v1alpha1.NetIONode)
-	if !ok {
-		return cache.TransformStripManagedFields()(object)
+	switch o := object.(type) {
+	case *v1alpha1.NetIONode:
+		return &v1alpha1.NetIONode{ObjectMeta: slimMeta(o.ObjectMeta), Spec: o.Spec}, nil
+	case *v1alpha1.NetIOPolicy:
+		o.Status = v1alpha1.PolicyStatus{}
+	case *v1alpha1.NetIOClusterPolicy:
+		o.Status = v1alpha1.PolicyStatus{}
 	}
-	return &v1alpha1.NetIONode{ObjectMeta: slimMeta(n.ObjectMeta), Spec: n.Spec}, nil
+	return cache.TransformStripManagedFields()(object)
 }
 
 // BlocksOf are what a node has of pools.

@@ -12,6 +12,7 @@ import (
 	"netio.dev/netio/pkg/agent/forwarder"
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 	"netio.dev/netio/pkg/ipam"
+	"netio.dev/netio/pkg/policy"
 )
 
 // Options say where the numbers come from. All functions may be called
@@ -60,7 +61,13 @@ func (c *Collector) agent(out emitter) {
 	out.gauge(inForce, truth(s.InForce))
 	out.gauge(endpoints, float64(c.Endpoints()))
 	out.gauge(policies, float64(c.Policies()))
-	out.gauge(policiesInvalid, float64(len(s.Problems)))
+	invalid := 0
+	for _, p := range s.Problems {
+		if p.Reason != policy.NoEffect {
+			invalid++
+		}
+	}
+	out.gauge(policiesInvalid, float64(invalid))
 	for part, n := range c.Problems() {
 		out.gauge(problems, float64(n), part)
 	}

@@ -15,7 +15,7 @@ var (
 	inForce           = family("netio_configuration_in_force", "1 if the forwarder has the configuration that is wanted.")
 	endpoints         = family("netio_endpoints", "Pods' interfaces that are attached.")
 	policies          = family("netio_policies", "Policies that are wanted.")
-	policiesInvalid   = family("netio_policies_invalid", "Mistakes in policies that are in force; such a policy closes what it selects.")
+	policiesInvalid   = family("netio_policies_invalid", "Mistakes in policies; such a policy closes what it selects, or stays as it was before it grew too large.")
 	problems          = family("netio_problems", "What is wrong now, by the part of the agent that found it; netioctl status lists it.", "part")
 	poolSize          = family("netio_pool_addresses", "Addresses of the pool that pods can have.", "pool")
 	poolUsed          = family("netio_pool_addresses_used", "Addresses of the pool that pods have.", "pool")

@@ -13,6 +13,7 @@ import (
 	"netio.dev/netio/pkg/agent/forwarder"
 	"netio.dev/netio/pkg/agent/problem"
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
+	"netio.dev/netio/pkg/policy"
 )
 
 // forwarderStatus reports how the connection to the forwarder stands.
@@ -25,14 +26,25 @@ func (a *agent) forwarderStatus(s forwarder.Status) {
 		err = fmt.Errorf("%w at %s; is netio-agent forward running?", err, a.current().ForwarderSocket)
 	}
 	a.problems.Report("forwarder", err)
+	defer a.worthALook()
 	if !s.InForce {
 		return
 	}
-	var closed []problem.Problem
+	var wrong []problem.Problem
 	for _, p := range s.Problems {
-		closed = append(closed, problem.Problem{Source: "policy " + p.Policy, Message: p.Err.Error() + "; it closes what it selects"})
+		if p.Reason != policy.NoEffect { // which may well be meant so
+			wrong = append(wrong, problem.Problem{Source: "policy " + p.Policy, Message: p.Err.Error() + "; " + p.Effect})
+		}
 	}
-	a.problems.Replace("policy", closed...)
+	a.problems.Replace("policy", wrong...)
+}
+
+// worthALook has the node's state published soon.
+func (a *agent) worthALook() {
+	select {
+	case a.look <- struct{}{}:
+	default:
+	}
 }
 
 // forwarderJoined is called when what is wanted is in force after a start of

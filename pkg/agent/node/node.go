@@ -91,9 +91,9 @@ type agent struct {
 	recorder  *metrics.Recorder
 	// policies is how many are wanted.
 	policies atomic.Int64
-	// joined wakes who follows the forwarder's starts, asking who publishes how the
-	// node is.
-	joined, asking chan struct{}
+	// joined wakes who follows the forwarder's starts. asking wakes who publishes how
+	// the node is; look says that it is worth a look soon.
+	joined, asking, look chan struct{}
 
 	mu     sync.Mutex
 	config *config.Config
@@ -106,6 +106,8 @@ type agent struct {
 	hostWant  hostnet.Config
 	addresses []netip.Addr
 	portErrs  map[string]string
+	// policiesRefused is why the forwarder does not have what the source told last.
+	policiesRefused error
 }
 
 // Run is the agent until ctx ends. Errors are those that keep it from starting or
@@ -115,7 +117,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	a := &agent{Options: o, started: time.Now(), recorder: metrics.NewRecorder(), joined: make(chan struct{}, 1), asking: make(chan struct{}, 1),
+	a := &agent{Options: o, started: time.Now(), recorder: metrics.NewRecorder(), joined: make(chan struct{}, 1), asking: make(chan struct{}, 1), look: make(chan struct{}, 1),
 		hostErr: hostnet.ErrNoInterface, hostPass: make(chan struct{}), portErrs: map[string]string{}}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -265,7 +267,7 @@ func (a *agent) run(ctx context.Context, data []byte) error {
 	workers.Go(func() { a.followForwarder(background) })
 	workers.Go(func() { a.watchPending(background) })
 	workers.Go(func() { a.watchConfig(background, data) })
-	workers.Go(func() { a.Source.Publish(background, a.report, a.asking) })
+	workers.Go(func() { a.Source.Publish(background, a.report, a.asking, a.look) })
 
 	listener, err := socket.Listen(c.Socket)
 	if err != nil {

@@ -28,6 +28,11 @@ func (a *agent) report() Report {
 			a.problems.Replace("pools", lines("pools", a.pools.Written(use, has))...)
 		}
 	}
+	state, problems := a.keeper.InForce()
+	r.InForce, r.PolicyProblems = state.Versions, policyProblems(state, problems)
+	a.mu.Lock()
+	r.Refused = a.policiesRefused
+	a.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), reportPatience)
 	defer cancel()
 	if s, err := a.keeper.Observation().Status(ctx, &dataplanev1.StatusRequest{}); err == nil {

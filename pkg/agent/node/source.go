@@ -18,6 +18,7 @@ import (
 	"netio.dev/netio/pkg/agent/attach"
 	"netio.dev/netio/pkg/agent/config"
 	"netio.dev/netio/pkg/agent/desired"
+	"netio.dev/netio/pkg/agent/forwarder"
 	"netio.dev/netio/pkg/agent/pools"
 	"netio.dev/netio/pkg/agent/problem"
 	"netio.dev/netio/pkg/ipam"
@@ -45,8 +46,8 @@ type Source interface {
 	// agent: ErrRestart, and before the first call what keeps it from starting.
 	Follow(ctx context.Context, c *config.Config, notify func(Facts), problems *problem.List) error
 	// Publish tells the source's world how the node is, until ctx ends: look finds it,
-	// and wake says that somebody waits for it.
-	Publish(ctx context.Context, look func() Report, wake <-chan struct{})
+	// wake says that somebody waits for it, and changed that it is worth a look soon.
+	Publish(ctx context.Context, look func() Report, wake, changed <-chan struct{})
 	// Identify adds to a request what the source knows of the pod, and waits
 	// until it knows it or ctx ends.
 	Identify(ctx context.Context, r *attach.Request) error
@@ -68,6 +69,20 @@ type Report struct {
 	NotReady error
 	// Problems are all that is wrong, by source.
 	Problems []problem.Problem
+	// InForce are the versions of the policies that the forwarder has.
+	InForce desired.Versions
+	// Refused is why it does not take what policies are now, nil if it does.
+	Refused error
+	// PolicyProblems are policies that are in force other than they are written,
+	// sorted by kind, namespace and name.
+	PolicyProblems []PolicyProblem
+}
+
+// PolicyProblem is what is wrong with a policy.
+type PolicyProblem struct {
+	Kind, Namespace, Name string
+	Generation            int64
+	Reason, Message       string
 }
 
 // Facts are what a source knows. They are read only.
@@ -78,6 +93,8 @@ type Facts struct {
 	NetworkPolicies []*networkingv1.NetworkPolicy
 	// ClusterNetworkPolicies, with unique name.
 	ClusterNetworkPolicies []*networkapi.ClusterNetworkPolicy
+	// Versions are those of the policies, none without a cluster.
+	Versions desired.Versions
 	// Cluster is nil without one.
 	Cluster *desired.Cluster
 	// Zone of the node, "" without.
@@ -103,7 +120,7 @@ type Peer struct {
 func (f *Facts) into(s desired.State) desired.State {
 	s.Policies, s.ClusterPolicies = f.Policies, f.ClusterPolicies
 	s.NetworkPolicies, s.ClusterNetworkPolicies = f.NetworkPolicies, f.ClusterNetworkPolicies
-	s.Cluster = f.Cluster
+	s.Cluster, s.Versions = f.Cluster, f.Versions
 	return s
 }
 
@@ -157,6 +174,13 @@ func (a *agent) follow(ctx context.Context, workers *sync.WaitGroup) (<-chan Fac
 			a.recorder.PolicyInForce(time.Since(known))
 		}
 		a.refused(a.Source.Mode(), err)
+		a.mu.Lock()
+		a.policiesRefused = nil
+		if errors.Is(err, forwarder.ErrRefused) {
+			a.policiesRefused = err
+		}
+		a.mu.Unlock()
+		a.worthALook()
 	}
 	workers.Go(func() {
 		err := a.Source.Follow(ctx, a.current(), notify, &a.problems)

@@ -76,7 +76,7 @@ func (s Source) Follow(ctx context.Context, c *config.Config, notify func(node.F
 }
 
 // Publish implements node.Source: there is nobody to tell.
-func (Source) Publish(context.Context, func() node.Report, <-chan struct{}) {}
+func (Source) Publish(context.Context, func() node.Report, <-chan struct{}, <-chan struct{}) {}
 
 // Blocks implements node.Source: there are no pools but podCIDRs.
 func (Source) Blocks() []ipam.Block { return nil }

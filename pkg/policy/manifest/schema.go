@@ -49,7 +49,9 @@ func schemaOf(crd []byte) func() *schema {
 		if err := yaml.Unmarshal(crd, &definition); err != nil {
 			panic(fmt.Sprintf("manifest: definition: %v", err))
 		}
-		s, err := newSchema(definition.Spec.Versions[0].Schema.OpenAPIV3Schema)
+		object := definition.Spec.Versions[0].Schema.OpenAPIV3Schema
+		delete(object.Properties, "status") // a cluster's: nobody writes that of a file
+		s, err := newSchema(object)
 		if err != nil {
 			panic(fmt.Sprintf("manifest: schema of %s: %v", definition.Spec.Names.Kind, err))
 		}
