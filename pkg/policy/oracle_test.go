@@ -25,7 +25,9 @@ func checkAgainstOracle(t *testing.T, g generator, s policy.State, r policy.Resu
 	t.Helper()
 	// Of ClusterNetworkPolicies the oracle knows what becomes of rules that are not
 	// understood.
-	problems := slices.DeleteFunc(slices.Clone(r.Problems), func(p policy.Problem) bool { return p.Reason == policy.NoEffect || strings.HasPrefix(p.Policy, "ClusterNetworkPolicy:") })
+	problems := slices.DeleteFunc(slices.Clone(r.Problems), func(p policy.Problem) bool {
+		return p.Reason == policy.NoEffect || strings.HasPrefix(p.Policy, "ClusterNetworkPolicy:")
+	})
 	if len(problems) > 0 {
 		t.Fatalf("policies were not understood: %v\n%s", r.Problems, describe(s))
 	}

@@ -22,6 +22,7 @@ import (
 	"netio.dev/netio/pkg/agent/kube"
 	"netio.dev/netio/pkg/agent/node"
 	"netio.dev/netio/pkg/agent/problem"
+	"netio.dev/netio/pkg/events"
 )
 
 const (
@@ -44,7 +45,9 @@ const (
 func (s *Source) Publish(ctx context.Context, look func() node.Report, wake, changed <-chan struct{}) {
 	p := &publisher{name: s.name}
 	for {
-		err := p.publish(ctx, s, look())
+		report := look()
+		p.tell(ctx, s, &report)
+		err := p.publish(ctx, s, report)
 		next := lookEvery
 		switch {
 		case apierrors.IsConflict(err): // the operator wrote meanwhile
@@ -88,6 +91,8 @@ type publisher struct {
 	said   *v1alpha1.NetIONodeStatus // nil before the first time
 	specs  [3]string                 // of the policies, with what was said
 	when   time.Time
+	news   news
+	events *events.Recorder // nil before the first Event
 	// complained is the last error, to be logged once. It is no problem of the node's:
 	// the API server is away, which is said elsewhere, or RBAC is wrong.
 	complained string

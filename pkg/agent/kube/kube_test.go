@@ -14,11 +14,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	networkapi "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"netio.dev/netio/api/v1alpha1"
@@ -203,21 +201,7 @@ func TestClusterNetworkPolicies(t *testing.T) {
 	b := newBed(t)
 	ctx := t.Context()
 	b.until("there is a view without them", func(*View) bool { return true })
-	group := networkapi.GroupVersion
-	crd := &apiextensionsv1.CustomResourceDefinition{
-		ObjectMeta: metav1.ObjectMeta{Name: "clusternetworkpolicies." + group.Group, Annotations: map[string]string{"api-approved.kubernetes.io": "unapproved, for a test"}},
-		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
-			Group: group.Group, Scope: apiextensionsv1.ClusterScoped,
-			Names: apiextensionsv1.CustomResourceDefinitionNames{Plural: "clusternetworkpolicies", Kind: "ClusterNetworkPolicy"},
-			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
-				Name: group.Version, Served: true, Storage: true,
-				Schema: &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)}},
-			}},
-		},
-	}
-	if _, err := envtest.InstallCRDs(b.config, envtest.CRDInstallOptions{CRDs: []*apiextensionsv1.CustomResourceDefinition{crd}}); err != nil {
-		t.Fatal(err)
-	}
+	kubetest.InstallNetworkPolicyAPI(t, b.config)
 	p := &networkapi.ClusterNetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "guard"}}
 	p.Spec.Tier, p.Spec.Subject.Namespaces = networkapi.AdminTier, &metav1.LabelSelector{}
 	b.must(b.Create(ctx, p))

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"testing"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	kubernetes "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -53,6 +55,28 @@ func InstallCRDs(t testing.TB, config *rest.Config) {
 		Paths: []string{filepath.Join(top(), "config/crd")}, ErrorIfPathMissing: true,
 	})
 	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// InstallNetworkPolicyAPI gives an API server the kind ClusterNetworkPolicy, with any
+// content.
+func InstallNetworkPolicyAPI(t testing.TB, config *rest.Config) {
+	t.Helper()
+	group := networkapi.GroupVersion
+	crd := &apiextensionsv1.CustomResourceDefinition{
+		ObjectMeta: metav1.ObjectMeta{Name: "clusternetworkpolicies." + group.Group, Annotations: map[string]string{"api-approved.kubernetes.io": "unapproved, for a test"}},
+		Spec: apiextensionsv1.CustomResourceDefinitionSpec{
+			Group: group.Group, Scope: apiextensionsv1.ClusterScoped,
+			Names: apiextensionsv1.CustomResourceDefinitionNames{Plural: "clusternetworkpolicies", Kind: "ClusterNetworkPolicy"},
+			Versions: []apiextensionsv1.CustomResourceDefinitionVersion{{
+				Name: group.Version, Served: true, Storage: true,
+				Schema:       &apiextensionsv1.CustomResourceValidation{OpenAPIV3Schema: &apiextensionsv1.JSONSchemaProps{Type: "object", XPreserveUnknownFields: new(true)}},
+				Subresources: &apiextensionsv1.CustomResourceSubresources{Status: &apiextensionsv1.CustomResourceSubresourceStatus{}},
+			}},
+		},
+	}
+	if _, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{CRDs: []*apiextensionsv1.CustomResourceDefinition{crd}}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -36,7 +36,7 @@ func (a *agent) report() Report {
 	ctx, cancel := context.WithTimeout(context.Background(), reportPatience)
 	defer cancel()
 	if s, err := a.keeper.Observation().Status(ctx, &dataplanev1.StatusRequest{}); err == nil {
-		r.Device = s.GetDevice()
+		r.Device, r.ForwarderStarted = s.GetDevice(), s.GetStartedUnixNano()
 	}
 	return r
 }

@@ -57,9 +57,12 @@ type Source interface {
 type Report struct {
 	Version string
 	// Device that the forwarder uses, "" while it is not known.
-	Device   string
-	PodCIDRs []netip.Prefix
-	Pools    []pools.Use
+	Device string
+	// ForwarderStarted is when the forwarder began, in nanoseconds since 1970, 0 while
+	// that is not known.
+	ForwarderStarted int64
+	PodCIDRs         []netip.Prefix
+	Pools            []pools.Use
 	// PoolsPending: pods may have addresses of a block when this report was written.
 	// Written is then called with the blocks that the node has in what was written.
 	PoolsPending        bool

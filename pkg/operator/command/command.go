@@ -14,6 +14,7 @@ import (
 	"netio.dev/netio/pkg/apiserver"
 	"netio.dev/netio/pkg/logging"
 	"netio.dev/netio/pkg/operator"
+	"netio.dev/netio/pkg/operator/policystatus"
 	"netio.dev/netio/pkg/operator/pools"
 )
 
@@ -28,6 +29,7 @@ const (
 func controllers() []operator.Controller {
 	return []operator.Controller{
 		{Name: pools.Name, Register: pools.Register},
+		{Name: policystatus.Name, Register: policystatus.Register},
 	}
 }
 
