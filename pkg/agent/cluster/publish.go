@@ -108,6 +108,9 @@ func (p *publisher) complain(err error) {
 func (p *publisher) publish(ctx context.Context, s *Source, r node.Report) error {
 	status, specs := statusOf(r), specsOf(r)
 	if p.said != nil {
+		if status.Enforcement == nil {
+			status.Enforcement = p.said.Enforcement
+		}
 		status.Conditions = keepTimes(p.said.Conditions, status.Conditions)
 		if !r.PoolsPending && time.Since(p.when) < heartbeat && specs == p.specs && same(p.said, status) {
 			return nil
@@ -132,6 +135,9 @@ func (p *publisher) publish(ctx context.Context, s *Source, r node.Report) error
 	}
 	if p.said == nil { // an earlier agent's conditions began when they began
 		status.Conditions = keepTimes(object.Status.Conditions, status.Conditions)
+		if status.Enforcement == nil { // and what it had put in force is in force
+			status.Enforcement = object.Status.Enforcement
+		}
 	}
 	status.LastHeartbeatTime = metav1.Now()
 	object.Status = *status
@@ -203,8 +209,11 @@ func specsOf(r node.Report) [3]string {
 	return [3]string{r.InForce.Policies.Spec, r.InForce.ClusterPolicies.Spec, r.InForce.ClusterNetworkPolicies.Spec}
 }
 
-// enforcementOf is what there is to say of policies.
+// enforcementOf is what there is to say of policies, nil for nothing.
 func enforcementOf(r node.Report) *v1alpha1.NodeEnforcement {
+	if !r.Joined {
+		return nil
+	}
 	e := &v1alpha1.NodeEnforcement{
 		NetIOPolicies: r.InForce.Policies.Seen, NetIOClusterPolicies: r.InForce.ClusterPolicies.Seen,
 		ClusterNetworkPolicies: r.InForce.ClusterNetworkPolicies.Seen,

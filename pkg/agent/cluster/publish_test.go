@@ -39,12 +39,13 @@ func TestPublish(t *testing.T) {
 	changed := make(chan struct{}, 1)
 	healthy := node.Report{Version: "v1", Device: "soft", PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.1.1.0/24")}, Endpoints: 3, Policies: 2}
 	report.Store(&healthy)
-	done := make(chan struct{})
+	done, ended := make(chan struct{}), make(chan struct{})
+	first, cancelFirst := context.WithCancel(ctx)
 	go func() {
 		defer close(done)
-		b.source.Publish(ctx, func() node.Report { return *report.Load() }, nil, changed)
+		b.source.Publish(first, func() node.Report { return *report.Load() }, nil, changed)
 	}()
-	defer func() { cancel(); <-done }()
+	defer func() { cancelFirst(); <-done }()
 
 	await := func(what string, ok func(n *v1alpha1.NetIONode) bool) *v1alpha1.NetIONode {
 		t.Helper()
@@ -65,13 +66,13 @@ func TestPublish(t *testing.T) {
 		c := apimeta.FindStatusCondition(n.Status.Conditions, condition)
 		return c != nil && c.Status == want
 	}
-	first := await("healthy", func(n *v1alpha1.NetIONode) bool {
+	begun := await("healthy", func(n *v1alpha1.NetIONode) bool {
 		return is(n, v1alpha1.NodeReady, metav1.ConditionTrue) && is(n, v1alpha1.NodeDegraded, metav1.ConditionFalse)
 	})
-	if s := first.Status; s.Version != "v1" || s.Device != "soft" || s.Endpoints != 3 || s.Policies != 2 || s.PodCIDRs[0] != "10.1.1.0/24" || s.LastHeartbeatTime.IsZero() {
+	if s := begun.Status; s.Version != "v1" || s.Device != "soft" || s.Endpoints != 3 || s.Policies != 2 || s.PodCIDRs[0] != "10.1.1.0/24" || s.LastHeartbeatTime.IsZero() {
 		t.Errorf("%+v", s)
 	}
-	if o := first.OwnerReferences; len(o) != 1 || o[0].UID != n1.UID {
+	if o := begun.OwnerReferences; len(o) != 1 || o[0].UID != n1.UID {
 		t.Errorf("owner %+v, the node is %s", o, n1.UID)
 	}
 
@@ -87,6 +88,7 @@ func TestPublish(t *testing.T) {
 	// What the operator writes into policies' status is not worth a word; what policies
 	// say is, at once.
 	enforced := healthy
+	enforced.Joined = true
 	enforced.InForce.Policies = desired.Version{Seen: "10", Spec: "10"}
 	report.Store(&enforced)
 	changed <- struct{}{}
@@ -115,6 +117,21 @@ func TestPublish(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 
+	// An agent that starts leaves what is in force until it knows better.
+	cancelFirst()
+	<-done
+	next, stopNext := context.WithCancel(ctx)
+	report.Store(&sick)
+	go func() {
+		defer close(ended)
+		b.source.Publish(next, func() node.Report { return *report.Load() }, nil, changed)
+	}()
+	defer func() { stopNext(); <-ended }()
+	n12 = await("another agent's", func(n *v1alpha1.NetIONode) bool { return is(n, v1alpha1.NodeReady, metav1.ConditionFalse) })
+	if e := n12.Status.Enforcement; e == nil || e.NetIOPolicies != "12" {
+		t.Errorf("%+v", e)
+	}
+
 	// Someone deletes it; and the Node comes back as another one.
 	b.must(b.Delete(ctx, ill))
 	report.Store(&healthy)
@@ -128,7 +145,7 @@ func TestPublish(t *testing.T) {
 }
 
 func TestEnforcementOf(t *testing.T) {
-	var r node.Report
+	r := node.Report{Joined: true}
 	for i := range 100 {
 		r.PolicyProblems = append(r.PolicyProblems, node.PolicyProblem{Kind: "NetIOPolicy", Namespace: "shop", Name: fmt.Sprint(i), Reason: "NotUnderstood", Message: strings.Repeat("é", 5000)})
 	}

@@ -28,6 +28,7 @@ func (a *agent) report() Report {
 			a.problems.Replace("pools", lines("pools", a.pools.Written(use, has))...)
 		}
 	}
+	r.Joined = a.keeper.Taken() != nil // before the state: it does not go away again
 	state, problems := a.keeper.InForce()
 	r.InForce, r.PolicyProblems = state.Versions, policyProblems(state, problems)
 	a.mu.Lock()

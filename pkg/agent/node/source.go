@@ -72,6 +72,9 @@ type Report struct {
 	NotReady error
 	// Problems are all that is wrong, by source.
 	Problems []problem.Problem
+	// Joined: this agent and the forwarder have agreed on what is in force; before, it
+	// is what an earlier agent left, and InForce and PolicyProblems say nothing.
+	Joined bool
 	// InForce are the versions of the policies that the forwarder has.
 	InForce desired.Versions
 	// Refused is why it does not take what policies are now, nil if it does.
