@@ -5,6 +5,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	clientevents "k8s.io/client-go/tools/events"
 
 	"netio.dev/netio/pkg/agent/node"
+	"netio.dev/netio/pkg/agent/problem"
 	"netio.dev/netio/pkg/events"
 )
 
@@ -66,7 +68,7 @@ func (n *news) look(r *node.Report, now time.Time) []event {
 		all = append(all, event{events.NodeNotReady, "Watch", r.NotReady.Error()})
 	}
 
-	switch what := describe(r.Problems); {
+	switch what := describe(ofNode(r.Problems)); {
 	case what == "":
 		if n.degraded.told {
 			all = append(all, event{events.NodeRecovered, "Watch", "nothing is wrong any more"})
@@ -80,6 +82,12 @@ func (n *news) look(r *node.Report, now time.Time) []event {
 		all = append(all, event{events.NodeDegraded, "Watch", strings.ReplaceAll(what, "\n", "; ")})
 	}
 	return all
+}
+
+// ofNode are the problems of the node itself: those of policies are the same on all
+// nodes, and the operator tells of them, once.
+func ofNode(problems []problem.Problem) []problem.Problem {
+	return slices.DeleteFunc(slices.Clone(problems), func(p problem.Problem) bool { return strings.HasPrefix(p.Source, node.PolicySource) })
 }
 
 // recorder makes the recorder of the agent's Events, which works until ctx ends.

@@ -224,10 +224,33 @@ func waitQueued(k *Keeper, n int) {
 // A policy that is refused leaves the last good ones in force.
 func TestChangeRefused(t *testing.T) {
 	b := start(t)
+	at := func(version string) Edit {
+		return func(s desired.State) desired.State {
+			s.Versions.Policies.Seen = version
+			return s
+		}
+	}
+	inForce := func(want string) {
+		t.Helper()
+		if s, _ := b.keeper.InForce(); s.Versions.Policies.Seen != want {
+			t.Errorf("version %q is in force, expected %q", s.Versions.Policies.Seen, want)
+		}
+	}
+	if err := b.keeper.Change(at("1")); err != nil {
+		t.Fatal(err)
+	}
+	inForce("1")
 	bad := func(s desired.State) desired.State {
 		s.Node.Connections.Max = 1 << 30
-		return s
+		return at("2")(s)
 	}
+	defer func() {
+		inForce("1")
+		if err := b.keeper.Change(at("3")); err != nil {
+			t.Fatal(err)
+		}
+		inForce("3")
+	}()
 	if err := b.keeper.Change(bad); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "settings.max_connections") {
 		t.Fatalf("got %v", err)
 	}

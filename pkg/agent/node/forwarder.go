@@ -16,6 +16,9 @@ import (
 	"netio.dev/netio/pkg/policy"
 )
 
+// PolicySource begins the source of a problem that is a policy's.
+const PolicySource = "policy "
+
 // forwarderStatus reports how the connection to the forwarder stands.
 func (a *agent) forwarderStatus(s forwarder.Status) {
 	var err error
@@ -33,7 +36,7 @@ func (a *agent) forwarderStatus(s forwarder.Status) {
 	var wrong []problem.Problem
 	for _, p := range s.Problems {
 		if p.Reason != policy.NoEffect { // which may well be meant so
-			wrong = append(wrong, problem.Problem{Source: "policy " + p.Policy, Message: p.Err.Error() + "; " + p.Effect})
+			wrong = append(wrong, problem.Problem{Source: PolicySource + p.Policy, Message: p.Err.Error() + "; " + p.Effect})
 		}
 	}
 	a.problems.Replace("policy", wrong...)

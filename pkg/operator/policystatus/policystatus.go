@@ -62,7 +62,7 @@ const (
 
 // Register adds the controller to a manager.
 func Register(m manager.Manager) error {
-	r := &reconciler{client: m.GetClient(), memory: newMemory(), events: events.New(m.GetEventRecorder("netio-operator"))}
+	r := &reconciler{client: m.GetClient(), memory: newMemory(), events: events.New(m.GetEventRecorder("netio-operator")), live: m.GetAPIReader(), told: map[key]v1alpha1.PolicyProblem{}}
 	c, err := builder.ControllerManagedBy(m).Named(Name).
 		WithOptions(controller.Options{SkipNameValidation: new(true)}). // there may be several managers, as in tests
 		Watches(&v1alpha1.NetIOPolicy{}, toAll, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -141,6 +141,7 @@ func (r *reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 		}
 	}
 	r.memory.forget(r.pass)
+	r.tellOfNetworkPolicies(ctx, places)
 	// Who changed something last waits for it.
 	slices.SortStableFunc(due, func(a, b *subject) int { return b.sighting.at.Compare(a.sighting.at) })
 	var errs []error

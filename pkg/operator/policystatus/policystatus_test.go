@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -213,6 +214,13 @@ func TestController(t *testing.T) {
 	awaitEvent(b, "late", events.PolicyTooLarge)
 	awaitEvent(b, "late", events.PolicyEnforced)
 	awaitEvent(b, "n2", events.NodeSilent)
+
+	// One without status.
+	np := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "np"}}
+	b.must(b.Create(ctx, np))
+	has.Problems = []v1alpha1.PolicyProblem{{Kind: "NetworkPolicy", Namespace: "default", Name: "np", Generation: 1, Reason: v1alpha1.PolicyReasonTooLarge, Message: "it has too many rules"}}
+	b.tell("n1", now, has)
+	awaitEvent(b, "np", events.PolicyTooLarge)
 
 	// Kubernetes' own has a condition, beside those of others.
 	k := &networkapi.ClusterNetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "k"}, Spec: networkapi.ClusterNetworkPolicySpec{

@@ -23,8 +23,11 @@ type reconciler struct {
 	client client.Client
 	memory *memory
 	events *events.Recorder
-	last   time.Time
-	pass   uint64
+	live   client.Reader
+	// told are the problems of NetworkPolicies that there were Events of.
+	told map[key]v1alpha1.PolicyProblem
+	last time.Time
+	pass uint64
 	// clusterNetworkPolicies: the cluster has the kind, and it is watched.
 	clusterNetworkPolicies atomic.Bool
 }

@@ -3,8 +3,18 @@
 package policystatus
 
 import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/events"
+	"netio.dev/netio/pkg/policy"
 )
 
 // troubles are the reasons of a policy that is not in force, nor will be, without
@@ -27,4 +37,37 @@ func turned(was, now string) events.Reason {
 		return events.PolicyEnforced
 	}
 	return ""
+}
+
+// tellOfNetworkPolicies writes Events of the problems of NetworkPolicies, which have no
+// status. An operator that starts tells of them again.
+func (r *reconciler) tellOfNetworkPolicies(ctx context.Context, places []place) {
+	now := networkPolicyProblems(places)
+	for _, k := range slices.SortedFunc(maps.Keys(now), key.compare) {
+		problem := now[k]
+		if was, ok := r.told[k]; ok && was.Reason == problem.Reason && was.Generation == problem.Generation {
+			continue
+		}
+		object := &metav1.PartialObjectMetadata{}
+		object.SetGroupVersionKind(schema.GroupVersionKind{Group: "networking.k8s.io", Version: "v1", Kind: k.kind})
+		if err := r.live.Get(ctx, client.ObjectKey{Namespace: k.namespace, Name: k.name}, object); err != nil {
+			continue // it is gone, most likely; else the next pass tells
+		}
+		r.told[k] = problem
+		r.events.Tell(object, cmp.Or(troubles[problem.Reason], events.PolicyNotUnderstood), "Enforce", problem.Message)
+	}
+	maps.DeleteFunc(r.told, func(k key, _ v1alpha1.PolicyProblem) bool { _, is := now[k]; return !is })
+}
+
+// networkPolicyProblems are what nodes tell of NetworkPolicies, of each the first.
+func networkPolicyProblems(places []place) map[key]v1alpha1.PolicyProblem {
+	all := map[key]v1alpha1.PolicyProblem{}
+	for i := range places {
+		for k, problem := range places[i].problems {
+			if _, ok := all[k]; !ok && k.kind == policy.KindNetworkPolicy && problem.Reason != v1alpha1.PolicyReasonNoEffect {
+				all[k] = problem
+			}
+		}
+	}
+	return all
 }
