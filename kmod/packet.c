@@ -144,6 +144,8 @@ static __always_inline void netio_describe(struct netio_nbuf *h,
 	h->hash = hash;
 	h->tstamp = now;
 	h->mark = skb->mark;
+	h->encap = 0;
+	h->reserved1 = 0;
 	memset(h->reserved, 0, sizeof(h->reserved));
 	h->flags = flags;
 }

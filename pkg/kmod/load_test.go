@@ -43,7 +43,7 @@ func TestLoad(t *testing.T) {
 		{name: "the same is not replaced", files: merge(fits, loadedFiles(wantABI, "BBBB", "0")), load: Load{Replace: true}, action: "kept", says: "is the one that is loaded"},
 		{name: "in use, not replaced", files: merge(fits, loadedFiles(wantABI, "AAAA", "2")), load: Load{Replace: true}, action: "kept", says: "not replaced: the module is in use"},
 		{name: "other ABI, idle", files: merge(fits, loadedFiles("2.0", "AAAA", "0")), action: "replaced", calls: "unload netio, load netio"},
-		{name: "other ABI, in use", files: merge(fits, loadedFiles("2.0", "AAAA", "1")), reason: InUse, says: "has ABI 2.0, this program needs 1.0"},
+		{name: "other ABI, in use", files: merge(fits, loadedFiles("2.0", "AAAA", "1")), reason: InUse, says: "has ABI 2.0, this program needs 1.1"},
 		{name: "other ABI, knets", files: merge(fits, loadedFiles("2.0", "AAAA", "0")), change: func(m *machine) { m.knets = []string{"netio0"} }, reason: InUse, says: "for the interfaces netio0"},
 		{name: "other ABI, came into use", files: merge(fits, loadedFiles("2.0", "AAAA", "0")), change: func(m *machine) { m.unloaded = unix.EWOULDBLOCK }, calls: "unload netio", reason: InUse, says: "try again"},
 		{name: "other ABI, nothing in its place", files: loadedFiles("2.0", "AAAA", "0"), reason: NoModule},
@@ -330,7 +330,7 @@ func TestBuildReal(t *testing.T) {
 	for name, text := range map[string]string{"Kbuild": "obj-m := netio.o\n", "netio.c": `#include <linux/module.h>
 MODULE_LICENSE("GPL");
 MODULE_VERSION("1.0.0");
-MODULE_INFO(netio_abi, "1.0");
+MODULE_INFO(netio_abi, "1.1");
 `} {
 		if err := os.WriteFile(filepath.Join(src, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -350,7 +350,7 @@ MODULE_INFO(netio_abi, "1.0");
 	if err != nil || len(files) != 1 || files[0].Version != "1.0.0" || files[0].Signature == nil {
 		t.Fatalf("%+v, %v", files, err)
 	}
-	if f := files[0]; f.why == WrongKernel || f.ABI != "1.0" {
+	if f := files[0]; f.why == WrongKernel || f.ABI != "1.1" {
 		t.Errorf("it does not fit: %+v", f)
 	}
 }

@@ -47,12 +47,12 @@ func TestReport(t *testing.T) {
 		problems string   // their reasons
 		says     []string // in summary, messages and cures
 	}{
-		{"loaded", loadedFiles(wantABI, "AAAA", "3"), StateLoaded, "", []string{"version 1.0.0, ABI 1.0"}},
-		{"other ABI", loadedFiles("2.0", "AAAA", "0"), StateOtherABI, "WrongABI", []string{"with ABI 2.0, this program needs 1.0", "netio-agent kmod load"}},
+		{"loaded", loadedFiles(wantABI, "AAAA", "3"), StateLoaded, "", []string{"version 1.0.0, ABI 1.1"}},
+		{"other ABI", loadedFiles("2.0", "AAAA", "0"), StateOtherABI, "WrongABI", []string{"with ABI 2.0, this program needs 1.1", "netio-agent kmod load"}},
 		{"no ABI", loadedFiles("", "AAAA", "0"), StateOtherABI, "WrongABI", []string{"with no ABI version"}},
 		{"other ABI in use", merge(loadedFiles("2.0", "AAAA", "2"), map[string]string{"/sys/module/netio/holders/netio_virtio": ""}), StateOtherABI, "WrongABI InUse", []string{"by the modules netio_virtio", "unload netio_virtio"}},
 		{"other ABI, device open", merge(loadedFiles("2.0", "AAAA", "1"), map[string]string{"/proc/77/fd/5": "->/dev/netio", "/proc/77/comm": "netio-agent\n", "/proc/77/fd/1": "->/dev/null"}), StateOtherABI, "WrongABI InUse", []string{"by netio-agent (77)"}},
-		{"built in", merge(builtIn, map[string]string{"/lib/modules/" + testRelease + "/modules.builtin.modinfo": "tun.version=1\x00netio.netio_abi=1.0\x00netio.version=1.1.0\x00"}), StateLoaded, "", []string{"built into the kernel, version 1.1.0"}},
+		{"built in", merge(builtIn, map[string]string{"/lib/modules/" + testRelease + "/modules.builtin.modinfo": "tun.version=1\x00netio.netio_abi=1.1\x00netio.version=1.1.0\x00"}), StateLoaded, "", []string{"built into the kernel, version 1.1.0"}},
 		{"built in, other ABI", merge(builtIn, map[string]string{"/sys/module/netio/parameters/abi": "0.9\n"}), StateOtherABI, "BuiltIn", []string{"CONFIG_NETIO"}},
 		{"no modules", map[string]string{"/boot/config-" + testRelease: "# CONFIG_MODULES is not set\n"}, StateUnsupported, "ModulesUnsupported", []string{"says /boot/config-", "soft device"}},
 		{"disabled", map[string]string{"/proc/sys/kernel/modules_disabled": "1\n"}, StateUnsupported, "ModulesDisabled", []string{"reboot"}},
@@ -63,7 +63,7 @@ func TestReport(t *testing.T) {
 		{"no capability", map[string]string{updates: string(module()), "/proc/self/status": "CapEff:\t00000000a80425fb\n"}, StateMissing, "NoPermission", []string{"CAP_SYS_MODULE"}},
 		{"other kernel", map[string]string{updates: string(module("vermagic=6.1.0-46-amd64 SMP preempt mod_unload modversions "))}, StateMissing, "WrongKernel NoHeaders NoSource", []string{"it is for kernel 6.1.0-46-amd64", "apt-get install linux-headers-6.1.0-47-amd64"}},
 		{"other options", map[string]string{updates: string(module("vermagic=" + testRelease + " SMP mod_unload ")), "/lib/modules/" + testRelease + "/kernel/a/tun.ko": string(module("name=tun"))}, StateMissing, "WrongKernel NoHeaders NoSource", []string{"modules of this kernel have"}},
-		{"older ABI", map[string]string{updates: string(module("netio_abi=0.7"))}, StateMissing, "WrongABI NoHeaders NoSource", []string{"ABI 0.7, this program needs 1.0"}},
+		{"older ABI", map[string]string{updates: string(module("netio_abi=0.7"))}, StateMissing, "WrongABI NoHeaders NoSource", []string{"ABI 0.7, this program needs 1.1"}},
 		{"a broken file", map[string]string{updates: "garbage"}, StateMissing, "NoModule NoHeaders NoSource", []string{"not a kernel module"}},
 		{"nothing", nil, StateMissing, "NoModule NoHeaders NoSource", []string{"no netio.ko", "--source"}},
 		{"headers to nowhere", map[string]string{"/lib/modules/" + testRelease + "/build": "->/usr/src/gone"}, StateMissing, "NoModule NoHeaders NoSource", []string{"link to nowhere"}},
@@ -144,7 +144,7 @@ func TestCompilerOf(t *testing.T) {
 }
 
 func TestABIServes(t *testing.T) {
-	for v, want := range map[string]bool{"1.0": true, "1.7": true, "0.9": false, "2.0": false, "1": false, "": false, "1.x": false, "-1.0": false, "1.99999": false} {
+	for v, want := range map[string]bool{"1.0": false, "1.1": true, "1.7": true, "0.9": false, "2.0": false, "1": false, "": false, "1.x": false, "-1.0": false, "1.99999": false} {
 		if abiServes(v) != want {
 			t.Errorf("%q: %v", v, !want)
 		}

@@ -95,6 +95,7 @@ const (
 	FeatQoS         = 1 << 3
 	FeatWhole       = 1 << 4
 	FeatSelfService = 1 << 5
+	FeatTunnel      = 1 << 6
 )
 
 // Port.State and Port.Flags.

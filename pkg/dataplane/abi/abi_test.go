@@ -42,6 +42,7 @@ var constants = map[string]uint64{
 	"NETIO_DEV_KERNEL": DevKernel, "NETIO_DEV_SOFT": DevSoft,
 	"NETIO_F_PARK": FeatPark, "NETIO_F_GSO": FeatGSO, "NETIO_F_CSUM": FeatCsum,
 	"NETIO_F_QOS": FeatQoS, "NETIO_F_WHOLE": FeatWhole, "NETIO_F_SELF_SERVICE": FeatSelfService,
+	"NETIO_F_TUNNEL":       FeatTunnel,
 	"NETIO_PORT_S_PRESENT": PortPresent, "NETIO_PORT_S_UP": PortUp,
 	"NETIO_PORT_S_CONGESTED": PortCongested, "NETIO_PORT_S_NIC": PortNIC, "NETIO_PORT_F_WHOLE": PortFlagWhole,
 	"NETIO_STEER_REPLACE": SteerReplace, "NETIO_STEER_ADD": SteerAdd, "NETIO_STEER_REMOVE": SteerRemove, "NETIO_STEER_MAX": SteerMax,

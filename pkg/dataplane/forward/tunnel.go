@@ -23,11 +23,16 @@ import (
 // So routes, flows, counters, captures and anti-spoofing are those of any port.
 // Tunnels have numbers above those of the device's ports.
 
+var errNoTunnels = errors.New("the device cannot cut packets of a tunnel into segments; run the forwarder with --device soft, or the nodes as neighbours without the agent's field tunnel")
+
 var errManyTunnels = errors.New("no number is left for another tunnel")
 
 // makeTunnel finds a number for a tunnel.
 func (f *Forwarder) makeTunnel() (uint32, error) {
 	first := f.dev.Area().Header().PortMax
+	if f.dev.Area().Header().Features&abi.FeatTunnel == 0 {
+		return 0, errNoTunnels
+	}
 	taken := make([]bool, config.MaxTunnels)
 	for _, id := range f.ids {
 		if id >= first {

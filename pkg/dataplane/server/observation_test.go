@@ -76,7 +76,7 @@ func TestObservation(t *testing.T) {
 			t.Fatal(err)
 		}
 		if st.Version != "v1.2.3" || st.Pid != uint32(os.Getpid()) || st.StartedUnixNano != 1000e9 || st.Restarts != 3 ||
-			st.LastRestartGapNano != int64(7*time.Millisecond) || st.Device != "soft" || st.AbiVersion != "1.0" || st.Revision != 4 ||
+			st.LastRestartGapNano != int64(7*time.Millisecond) || st.Device != "soft" || st.AbiVersion != "1.1" || st.Revision != 4 ||
 			st.Ports != 3 || st.Connections != 1 || st.ConnectionsMax != 1024 || st.Nbufs != 512 || len(st.Lanes) != 1 || st.Lanes[0].RxPackets != 2 {
 			t.Errorf("status %v", st)
 		}

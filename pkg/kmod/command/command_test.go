@@ -57,7 +57,7 @@ func code(err error) int {
 func TestStatus(t *testing.T) {
 	none := host(t, map[string]string{"/proc/version": "Linux version 6.1 (a@b) (gcc-12 12.2, ld) #1"})
 	loaded := host(t, map[string]string{
-		"/proc/modules": "", "/sys/module/netio/initstate": "live", "/sys/module/netio/parameters/abi": "1.0", "/sys/module/netio/version": "1.2.3", "/sys/module/netio/refcnt": "2",
+		"/proc/modules": "", "/sys/module/netio/initstate": "live", "/sys/module/netio/parameters/abi": "1.1", "/sys/module/netio/version": "1.2.3", "/sys/module/netio/refcnt": "2",
 		"/dev/netio": "", "/proc/self/status": "CapEff:\t000001ffffffffff\n",
 	})
 	tests := []struct {
@@ -67,7 +67,7 @@ func TestStatus(t *testing.T) {
 	}{
 		{none, kmod.ExitUnsupported, `state +Unsupported\n.*there is no /proc/modules`},
 		{none, kmod.ExitUnsupported, `to do +boot a kernel with CONFIG_MODULES, or use the soft device`},
-		{loaded, 0, `the module is loaded, version 1\.2\.3, ABI 1\.0`},
+		{loaded, 0, `the module is loaded, version 1\.2\.3, ABI 1\.1`},
 		{loaded, 0, `references +2\n`},
 	}
 	for _, tt := range tests {

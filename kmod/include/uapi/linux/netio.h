@@ -217,6 +217,7 @@ struct netio_nbuf {
 #define NETIO_F_SELF_SERVICE	(1ULL << 5)	/* the device has no context of its own:
 						 * each KICK services both queues of the lane, and
 						 * the process kicks also on an empty InQ */
+#define NETIO_F_TUNNEL		(1ULL << 6)	/* netio_nbuf.encap: GSO in tunnels */
 
 struct netio_area {
 	__u32	magic;		/*   0 NETIO_MAGIC, written last */

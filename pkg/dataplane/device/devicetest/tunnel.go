@@ -132,8 +132,8 @@ func (p *pod) setsockopt(c *net.UDPConn, level, option, value int) {
 // segments, each with all headers.
 func testTunnel(t *testing.T, h Harness) {
 	dev := open(t, h, Config{})
-	if dev.Area().Header().Features&abi.FeatGSO == 0 {
-		t.Skip("the device has no GSO")
+	if dev.Area().Header().Features&abi.FeatTunnel == 0 {
+		t.Skip("the device has no tunnels")
 	}
 	w := newWorker(t, dev, 0)
 	a, b := newPod6(t, dev, 1, device.PortConfig{}), newPod6(t, dev, 2, device.PortConfig{})
@@ -188,8 +188,8 @@ func testTunnel(t *testing.T, h Harness) {
 // testTunnelParked sends what a pod's kernel has left unsegmented on in a tunnel.
 func testTunnelParked(t *testing.T, h Harness) {
 	dev := open(t, h, Config{})
-	if f := dev.Area().Header().Features; f&abi.FeatGSO == 0 || f&abi.FeatPark == 0 {
-		t.Skip("the device has no GSO, or does not park")
+	if f := dev.Area().Header().Features; f&abi.FeatTunnel == 0 || f&abi.FeatPark == 0 {
+		t.Skip("the device has no tunnels, or does not park")
 	}
 	w := newWorker(t, dev, 0)
 	a, b := newPod(t, dev, 1, device.PortConfig{}), newPod(t, dev, 2, device.PortConfig{})

@@ -13,7 +13,7 @@ import (
 	"netio.dev/netio/pkg/dataplane/device"
 )
 
-const features = abi.FeatPark | abi.FeatGSO | abi.FeatCsum | abi.FeatQoS | abi.FeatWhole | abi.FeatSelfService
+const features = abi.FeatPark | abi.FeatGSO | abi.FeatCsum | abi.FeatQoS | abi.FeatWhole | abi.FeatSelfService | abi.FeatTunnel
 
 // Device is a soft device that this process owns. It implements device.Device.
 type Device struct {

@@ -111,9 +111,9 @@ func New(tb testing.TB, c Config) *Device {
 	tb.Helper()
 	c.Nbufs, c.Lanes, c.PortMax = cmp.Or(c.Nbufs, 512), cmp.Or(c.Lanes, 1), cmp.Or(c.PortMax, 1024)
 	c.Reserve = cmp.Or(c.Reserve, 64)
-	features := uint64(abi.FeatPark | abi.FeatSelfService)
+	features := uint64(abi.FeatPark | abi.FeatSelfService | abi.FeatTunnel)
 	if c.OwnContext {
-		features = abi.FeatPark
+		features = abi.FeatPark | abi.FeatTunnel
 	}
 	h, err := abi.Layout(abi.Geometry{Lanes: c.Lanes, NbufCount: c.Nbufs, PortMax: c.PortMax, Device: abi.DevSoft, Features: features})
 	if err != nil {
