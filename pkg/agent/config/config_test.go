@@ -310,6 +310,16 @@ func TestParseNode(t *testing.T) {
 	if err != nil || !c.KubeProxyReplacement || !c.ExternalIPs {
 		t.Errorf("%+v, %v", c, err)
 	}
+	for text, want := range map[string]string{"": "none", "tunnel: {}": "vni 9617, port 4789", "tunnel: {vni: 7, port: 8472}": "vni 7, port 8472"} {
+		if c, err := ParseNode("agent.yaml", []byte(text)); err != nil || c.Tunnel.String() != want {
+			t.Errorf("%q: %v, %v", text, c.Tunnel, err)
+		}
+	}
+	for _, text := range []string{"tunnel: {vni: 0}", "tunnel: {vni: 16777216}", "tunnel: {port: 65536}", "tunnel: {x: 1}", "tunnel: yes"} {
+		if _, err := ParseNode("agent.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), "agent.yaml:1: tunnel") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
 	if _, err := ParseNode("agent.yaml", []byte("externalIPs: true\n")); err == nil || !strings.Contains(err.Error(), "agent.yaml:1: externalIPs: is of no use without") {
 		t.Errorf("externalIPs alone: %v", err)
 	}

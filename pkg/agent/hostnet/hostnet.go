@@ -156,6 +156,9 @@ type Host struct {
 // the error has a line for each part that it could not.
 func (h *Host) Reconcile(c Config) error {
 	return h.with(func(s *session) error {
+		if c.Tunnel != nil { // what led past it goes first
+			return errors.Join(s.reconcilePeers(c), s.reconcileLink(c), s.reconcileSysctls(c), s.reconcileNAT(c))
+		}
 		return errors.Join(s.reconcileLink(c), s.reconcilePeers(c), s.reconcileSysctls(c), s.reconcileNAT(c))
 	})
 }
