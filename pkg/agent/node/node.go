@@ -264,6 +264,9 @@ func (a *agent) run(ctx context.Context, data []byte) error {
 	a.wantHost()
 	workers.Go(func() { a.hostLoop.Run(background) })
 	workers.Go(func() { a.health.Run(background) })
+	if c.KubeProxyReplacement {
+		workers.Go(func() { servicehealth.NewProxy(func() bool { return a.ready() == nil }).Run(background) })
+	}
 	workers.Go(func() { a.followForwarder(background) })
 	workers.Go(func() { a.watchPending(background) })
 	workers.Go(func() { a.watchConfig(background, data) })
