@@ -25,6 +25,7 @@ import (
 
 	"netio.dev/netio/pkg/agent/attach"
 	"netio.dev/netio/pkg/agent/config"
+	"netio.dev/netio/pkg/agent/desired"
 	"netio.dev/netio/pkg/agent/kube"
 	"netio.dev/netio/pkg/agent/node"
 	"netio.dev/netio/pkg/agent/problem"
@@ -183,7 +184,7 @@ func facts(v *kube.View, name string) node.Facts {
 	}
 	for _, n := range v.Nodes {
 		if n.Name != name {
-			f.Peers = append(f.Peers, node.Peer{Name: n.Name, Addresses: n.Addresses, PodCIDRs: slices.Concat(n.PodCIDRs, prefixesOf(v.Blocks[n.Name]))})
+			f.Peers = append(f.Peers, desired.Peer{Name: n.Name, Addresses: n.Addresses, PodCIDRs: slices.Concat(n.PodCIDRs, prefixesOf(v.Blocks[n.Name]))})
 			continue
 		}
 		f.Zone = n.Zone

@@ -10,11 +10,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/desired"
@@ -49,18 +47,7 @@ func TestPublish(t *testing.T) {
 
 	await := func(what string, ok func(n *v1alpha1.NetIONode) bool) *v1alpha1.NetIONode {
 		t.Helper()
-		deadline := time.Now().Add(patience)
-		for {
-			n := &v1alpha1.NetIONode{}
-			err := b.Get(ctx, client.ObjectKey{Name: "n1"}, n)
-			if err == nil && ok(n) {
-				return n
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s: not so: %v, %+v", what, err, n)
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
+		return kubetest.Await(t, b, what, &v1alpha1.NetIONode{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}, ok)
 	}
 	is := func(n *v1alpha1.NetIONode, condition string, want metav1.ConditionStatus) bool {
 		c := apimeta.FindStatusCondition(n.Status.Conditions, condition)

@@ -95,13 +95,13 @@ type Tunnel struct {
 	Port uint16
 }
 
-// Overhead is what a tunnel's headers take in bytes, between nodes that have such
-// addresses.
-func (t *Tunnel) Overhead(addresses []netip.Addr) int {
+// TunnelOverhead is what a tunnel's headers take, in bytes, between nodes that have
+// the families that this one has: IPv4 goes first, where pods have it, too.
+func (c *Config) TunnelOverhead() int {
 	switch {
-	case t == nil:
+	case c.Tunnel == nil:
 		return 0
-	case slices.ContainsFunc(addresses, netip.Addr.Is4):
+	case slices.ContainsFunc(c.NodeAddresses, netip.Addr.Is4) && slices.ContainsFunc(c.ServiceSources, netip.Addr.Is4):
 		return packet.VXLANOverhead4
 	}
 	return packet.VXLANOverhead6

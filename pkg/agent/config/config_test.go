@@ -315,6 +315,24 @@ func TestParseNode(t *testing.T) {
 			t.Errorf("%q: %v, %v", text, c.Tunnel, err)
 		}
 	}
+	for _, o := range []struct {
+		text, addresses, sources string
+		want                     int
+	}{
+		{"", "192.0.2.1", "10.244.0.2", 0},
+		{"tunnel: {}", "192.0.2.1 2001:db8::1", "10.244.0.2 fd00::2", 50},
+		{"tunnel: {}", "2001:db8::1", "10.244.0.2 fd00::2", 70},
+		{"tunnel: {}", "192.0.2.1 2001:db8::1", "fd00::2", 70}, // pods have no IPv4 to lead it by
+	} {
+		c, err := ParseNode("agent.yaml", []byte(o.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.NodeAddresses, c.ServiceSources = addrs(strings.Fields(o.addresses)...), addrs(strings.Fields(o.sources)...)
+		if got := c.TunnelOverhead(); got != o.want {
+			t.Errorf("%+v: overhead %d", o, got)
+		}
+	}
 	for _, text := range []string{"tunnel: {vni: 0}", "tunnel: {vni: 16777216}", "tunnel: {port: 65536}", "tunnel: {x: 1}", "tunnel: yes"} {
 		if _, err := ParseNode("agent.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), "agent.yaml:1: tunnel") {
 			t.Errorf("%s: %v", text, err)

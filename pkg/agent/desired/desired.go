@@ -151,10 +151,11 @@ func (b *Builder) Build(s State) (*dataplanev1.Snapshot, []policy.Problem) {
 	b.compileServices(s)
 	b.compile(s)
 	result := b.compiler.Result()
+	ways, there := tunnels(s.Node)
 	snapshot := &dataplanev1.Snapshot{
 		Settings:    settings(s.Node),
-		Ports:       append(tunnels(s.Node), hostPort(s.Node)),
-		Routes:      append(routes(s.Node), tunnelRoutes(s.Node)...),
+		Ports:       append(ways, hostPort(s.Node)),
+		Routes:      append(routes(s.Node), there...),
 		AddressSets: result.AddressSets,
 		Policies:    result.Policies,
 

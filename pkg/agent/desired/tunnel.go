@@ -24,11 +24,12 @@ type Tunnel struct {
 	Peers []Peer
 }
 
-// Peer is another node.
+// Peer is another node of the cluster.
 type Peer struct {
 	Name      string
 	Addresses []netip.Addr
-	PodCIDRs  []netip.Prefix
+	// PodCIDRs are all prefixes of its pods, blocks of pools too.
+	PodCIDRs []netip.Prefix
 }
 
 // tunnelPort is the name of the port that leads to a node. No pod's port has it: those
@@ -108,12 +109,11 @@ func (n *Node) Unreachable() []error {
 	return n.reachable(func(*Peer, netip.Addr) {})
 }
 
-// tunnels are the ports that lead to other nodes.
-func tunnels(n Node) []*dataplanev1.Port {
+// tunnels are the ports that lead to other nodes, and the routes to their pods.
+func tunnels(n Node) (ports []*dataplanev1.Port, routes []*dataplanev1.Route) {
 	if n.Tunnel == nil {
-		return nil
+		return nil, nil
 	}
-	var ports []*dataplanev1.Port
 	n.reachable(func(p *Peer, remote netip.Addr) {
 		overhead := packet.VXLANOverhead4
 		if remote.Is6() {
@@ -124,22 +124,11 @@ func tunnels(n Node) []*dataplanev1.Port {
 			port.Addresses = append(port.Addresses, a.String())
 		}
 		ports = append(ports, port)
-	})
-	return ports
-}
-
-// tunnelRoutes lead to other nodes' pods.
-func tunnelRoutes(n Node) []*dataplanev1.Route {
-	if n.Tunnel == nil {
-		return nil
-	}
-	var routes []*dataplanev1.Route
-	n.reachable(func(p *Peer, _ netip.Addr) {
 		for _, c := range p.PodCIDRs {
-			routes = append(routes, &dataplanev1.Route{Prefix: c.String(), Port: tunnelPort(p.Name)})
+			routes = append(routes, &dataplanev1.Route{Prefix: c.String(), Port: port.Name})
 		}
 	})
-	return routes
+	return ports, routes
 }
 
 // vxlan is this node's end of the tunnels.

@@ -28,16 +28,9 @@ func expectUnreachable(tun *os.File, dst string, got *string) error {
 	if _, err := c.Write([]byte("hello")); err != nil {
 		return err
 	}
-	packet := make([]byte, 2048)
-	for {
-		n, err := tun.Read(packet)
-		if err != nil {
-			return err
-		}
-		if packet = packet[:n]; n >= 28 && packet[0]>>4 == 4 && packet[9] == 17 {
-			break
-		}
-		packet = packet[:cap(packet)]
+	packet, err := readUDP(tun)
+	if err != nil {
+		return err
 	}
 	if src := net.IP(packet[12:16]).String(); src != "10.244.0.1" {
 		return fmt.Errorf("the host sent from %s", src)
@@ -54,6 +47,20 @@ func expectUnreachable(tun *os.File, dst string, got *string) error {
 	}
 	*got = err.Error()
 	return nil
+}
+
+// readUDP is the next IPv4 packet with UDP that comes out of the host knet.
+func readUDP(tun *os.File) ([]byte, error) {
+	packet := make([]byte, 2048)
+	for {
+		n, err := tun.Read(packet)
+		if err != nil {
+			return nil, err
+		}
+		if n >= 28 && packet[0]>>4 == 4 && packet[9] == 17 {
+			return packet[:n], nil
+		}
+	}
 }
 
 // unreachable is the ICMP error for packet, from the router's address: port

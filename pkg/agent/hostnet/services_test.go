@@ -130,16 +130,9 @@ func lead(tun *os.File, to string, port int, answered bool) (got, answer string,
 		}
 		return "", "", nil
 	}
-	packet := make([]byte, 2048)
-	for {
-		n, err := tun.Read(packet)
-		if err != nil {
-			return "", "", err
-		}
-		if n >= 28 && packet[0]>>4 == 4 && packet[9] == 17 {
-			packet = packet[:n]
-			break
-		}
+	packet, err := readUDP(tun)
+	if err != nil {
+		return "", "", err
 	}
 	src, dst := net.IP(packet[12:16]).String(), net.IP(packet[16:20]).String()
 	back := append(header(17, dst, src, 10), packet[22], packet[23], packet[20], packet[21], 0, 10, 0, 0, 'h', 'i')

@@ -118,16 +118,9 @@ func TestTunnelLeads(t *testing.T) {
 			}
 			continue
 		}
-		got := make([]byte, 2048)
-		for {
-			n, err := tun.Read(got)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got = got[:n]; n >= 28 && got[0]>>4 == 4 && got[9] == 17 {
-				break
-			}
-			got = got[:cap(got)]
+		got, err := readUDP(tun)
+		if err != nil {
+			t.Fatal(err)
 		}
 		src, dst := net.IP(got[12:16]).String(), net.IP(got[16:20]).String()
 		if src != "192.0.2.2" || dst != "10.244.0.2" || checksum(got[:20]) != 0 {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -95,4 +96,21 @@ func Client(t testing.TB, config *rest.Config) client.Client {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// patience bounds what an API server of a test, and who works with it, may take.
+const patience = time.Minute
+
+// Await waits until an object is as it should be, and returns it.
+func Await[T client.Object](t testing.TB, c client.Client, what string, o T, ok func(T) bool) T {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) { // between two looks
+		err := c.Get(t.Context(), client.ObjectKeyFromObject(o), o)
+		if err == nil && ok(o) {
+			return o
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not so: %v, %+v", what, err, o)
+		}
+	}
 }

@@ -41,10 +41,7 @@ func (a *agent) node() desired.Node {
 		KubeProxyReplacement: c.KubeProxyReplacement, ExternalIPs: c.ExternalIPs, ServiceSources: c.ServiceSources,
 	}
 	if c.Tunnel != nil {
-		n.Tunnel = &desired.Tunnel{VNI: c.Tunnel.VNI, Port: c.Tunnel.Port, Addresses: f.Addresses, Received: c.ServiceSources, MTU: a.hostMTU}
-		for _, p := range f.Peers {
-			n.Tunnel.Peers = append(n.Tunnel.Peers, desired.Peer(p))
-		}
+		n.Tunnel = &desired.Tunnel{VNI: c.Tunnel.VNI, Port: c.Tunnel.Port, Addresses: f.Addresses, Received: c.ServiceSources, MTU: a.hostMTU, Peers: f.Peers}
 	}
 	return n
 }
@@ -81,7 +78,7 @@ func (a *agent) hostConfig() hostnet.Config {
 	}
 	if c.Tunnel != nil {
 		h.Tunnel = &hostnet.Tunnel{
-			VNI: c.Tunnel.VNI, Port: c.Tunnel.Port, Addresses: f.Addresses, Received: c.ServiceSources, MTU: a.hostMTU - c.Tunnel.Overhead(f.Addresses),
+			VNI: c.Tunnel.VNI, Port: c.Tunnel.Port, Addresses: f.Addresses, Received: c.ServiceSources, MTU: a.hostMTU - c.TunnelOverhead(),
 		}
 	}
 	for _, p := range f.Peers {

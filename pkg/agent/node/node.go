@@ -223,7 +223,7 @@ func (a *agent) checkRouters() error {
 // mtu is that of the pods' interfaces, the configured one or what fits through the
 // uplink, and that of the host knet: packets of tunnels pass through it.
 func (a *agent) mtu(c *config.Config) (pods, host int, err error) {
-	overhead := c.Tunnel.Overhead(c.NodeAddresses)
+	overhead := c.TunnelOverhead()
 	if c.MTU != 0 {
 		return c.MTU, c.MTU + overhead, nil
 	}

@@ -109,17 +109,9 @@ type Facts struct {
 	// own packets to pods come from there. A family without one has the router's.
 	Addresses []netip.Addr
 	// Peers are the other nodes.
-	Peers []Peer
+	Peers []desired.Peer
 	// Blocks of pools that this node has.
 	Blocks []ipam.Block
-}
-
-// Peer is another node of the cluster.
-type Peer struct {
-	Name      string
-	Addresses []netip.Addr
-	// PodCIDRs are all prefixes of its pods, blocks of pools too.
-	PodCIDRs []netip.Prefix
 }
 
 // into puts what the source knows into a state.

@@ -89,7 +89,7 @@ func (f *Forwarder) makePorts(s *dataplanev1.Snapshot, named map[string]bool) (m
 
 // isPort tells whether a port that the device kept is the one that p means.
 func isPort(kept device.PortInfo, p *dataplanev1.Port) bool {
-	if kindIsTunnel(p) {
+	if p.Kind == dataplanev1.Port_TUNNEL {
 		return false
 	}
 	if uplink := p.Kind == dataplanev1.Port_UPLINK; uplink || kept.NIC {
@@ -166,7 +166,7 @@ func (f *Forwarder) portStates(s *dataplanev1.Snapshot, named map[string]bool, f
 		if info, ok := infos[p.Name]; ok {
 			st.Ifindex, st.Up = int32(info.IfIndex), info.Up
 		}
-		st.Up = st.Up || kindIsTunnel(p)
+		st.Up = st.Up || p.Kind == dataplanev1.Port_TUNNEL
 		if err := failed[p.Name]; err != nil {
 			st.Error = err.Error()
 		}

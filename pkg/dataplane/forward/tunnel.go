@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"netio.dev/netio/pkg/dataplane/abi"
-	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 	"netio.dev/netio/pkg/dataplane/config"
 	"netio.dev/netio/pkg/dataplane/packet"
 )
@@ -48,8 +47,6 @@ func (f *Forwarder) makeTunnel() (uint32, error) {
 
 // isTunnel tells a tunnel's number from those of the device's ports.
 func (f *Forwarder) isTunnel(id uint32) bool { return id >= f.dev.Area().Header().PortMax }
-
-func kindIsTunnel(p *dataplanev1.Port) bool { return p.GetKind() == dataplanev1.Port_TUNNEL }
 
 // decapsulate makes what the carrier has brought a packet from a tunnel, if it is
 // one. It is false if the packet is not to go on; then it has been dropped.

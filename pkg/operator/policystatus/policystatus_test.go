@@ -63,20 +63,6 @@ func (b *bed) must(err error) {
 	}
 }
 
-// await waits until an object is as it should be.
-func await[T client.Object](b *bed, what string, o T, ok func(T) bool) T {
-	b.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		err := b.Get(b.Context(), client.ObjectKeyFromObject(o), o)
-		if err == nil && ok(o) {
-			return o
-		}
-		if time.Now().After(deadline) {
-			b.Fatalf("%s: not so: %v, %+v", what, err, o)
-		}
-	}
-}
-
 // addNode makes a node whose agent has told of no policies.
 func (b *bed) addNode(name string) *corev1.Node {
 	b.Helper()
@@ -149,12 +135,12 @@ func TestController(t *testing.T) {
 	created := web.ResourceVersion
 	has := v1alpha1.NodeEnforcement{NetIOPolicies: created}
 	b.tell("n1", now, has)
-	await(b, "on its way to n2", web, is("1/2", v1alpha1.PolicyReasonPending))
+	kubetest.Await(b, b, "on its way to n2", web, is("1/2", v1alpha1.PolicyReasonPending))
 	if got := message(web); got != "not yet in force on n2" {
 		t.Error(got)
 	}
 	b.tell("n2", now, has)
-	await(b, "in force", web, is("2/2", v1alpha1.PolicyReasonEnforced))
+	kubetest.Await(b, b, "in force", web, is("2/2", v1alpha1.PolicyReasonEnforced))
 
 	// The write of the status made another version, which no node has.
 	written := web.ResourceVersion
@@ -163,8 +149,8 @@ func TestController(t *testing.T) {
 	has.NetIOClusterPolicies = all.ResourceVersion
 	b.tell("n1", now, has)
 	b.tell("n2", now, has)
-	await(b, "the other one is in force", all, func(p *v1alpha1.NetIOClusterPolicy) bool { return p.Status.Enforced == "2/2" })
-	if await(b, "the first one", web, is("2/2", v1alpha1.PolicyReasonEnforced)); web.ResourceVersion != written {
+	kubetest.Await(b, b, "the other one is in force", all, func(p *v1alpha1.NetIOClusterPolicy) bool { return p.Status.Enforced == "2/2" })
+	if kubetest.Await(b, b, "the first one", web, is("2/2", v1alpha1.PolicyReasonEnforced)); web.ResourceVersion != written {
 		t.Error("the status was written for nothing")
 	}
 
@@ -176,32 +162,32 @@ func TestController(t *testing.T) {
 	b.must(b.Create(ctx, late))
 	has.NetIOPolicies = late.ResourceVersion
 	b.tell("n1", now, has)
-	await(b, "on its way to n2", late, is("1/2", v1alpha1.PolicyReasonPending))
-	if await(b, "the first one", web, is("2/2", v1alpha1.PolicyReasonEnforced)); web.ResourceVersion != written {
+	kubetest.Await(b, b, "on its way to n2", late, is("1/2", v1alpha1.PolicyReasonPending))
+	if kubetest.Await(b, b, "the first one", web, is("2/2", v1alpha1.PolicyReasonEnforced)); web.ResourceVersion != written {
 		t.Error("the status was written for nothing by another operator")
 	}
 
 	// A node refuses; a node is silent; a node is gone.
 	refuses := v1alpha1.NodeEnforcement{NetIOPolicies: created, Refused: "too many"}
 	b.tell("n2", now, refuses)
-	await(b, "refused", late, is("1/2", v1alpha1.PolicyReasonRefused))
+	kubetest.Await(b, b, "refused", late, is("1/2", v1alpha1.PolicyReasonRefused))
 	b.tell("n2", now.Add(-time.Hour), v1alpha1.NodeEnforcement{NetIOPolicies: created})
-	await(b, "n2 is heard of all the same", late, is("1/2", v1alpha1.PolicyReasonPending))
+	kubetest.Await(b, b, "n2 is heard of all the same", late, is("1/2", v1alpha1.PolicyReasonPending))
 	stop()
 	has.NetIOPolicies = late.ResourceVersion // as an agent tells with its heartbeat
 	b.tell("n1", now, has)
 	stop = b.operate() // which never saw n2's heartbeat change
-	await(b, "silent", late, is("1/2", v1alpha1.PolicyReasonNodeSilent))
+	kubetest.Await(b, b, "silent", late, is("1/2", v1alpha1.PolicyReasonNodeSilent))
 	if got := message(late); !strings.Contains(got, "n2 has not taken it and has not reported since") {
 		t.Error(got)
 	}
 	b.must(b.Delete(ctx, n2))
-	await(b, "without n2", late, is("1/1", v1alpha1.PolicyReasonEnforced))
+	kubetest.Await(b, b, "without n2", late, is("1/1", v1alpha1.PolicyReasonEnforced))
 
 	// Something is wrong with it.
 	has.Problems = []v1alpha1.PolicyProblem{{Kind: "NetIOPolicy", Namespace: "default", Name: "late", Generation: 1, Reason: v1alpha1.PolicyReasonTooLarge, Message: "it has too many rules"}}
 	b.tell("n1", now, has)
-	await(b, "too large", late, is("0/1", v1alpha1.PolicyReasonTooLarge))
+	kubetest.Await(b, b, "too large", late, is("0/1", v1alpha1.PolicyReasonTooLarge))
 	if c := apimeta.FindStatusCondition(late.Status.Conditions, v1alpha1.PolicyValid); c.Status != metav1.ConditionFalse || c.Message != "on n1: it has too many rules" {
 		t.Errorf("%+v", c)
 	}
@@ -209,7 +195,7 @@ func TestController(t *testing.T) {
 	b.must(b.Update(ctx, late))
 	has.NetIOPolicies = late.ResourceVersion
 	b.tell("n1", now, has)
-	await(b, "mended", late, is("1/1", v1alpha1.PolicyReasonEnforced))
+	kubetest.Await(b, b, "mended", late, is("1/1", v1alpha1.PolicyReasonEnforced))
 
 	awaitEvent(b, "late", events.PolicyTooLarge)
 	awaitEvent(b, "late", events.PolicyEnforced)
@@ -231,7 +217,7 @@ func TestController(t *testing.T) {
 	b.must(b.Status().Update(ctx, k))
 	has.ClusterNetworkPolicies = k.ResourceVersion
 	b.tell("n1", now, has)
-	await(b, "Kubernetes' own", k, func(p *networkapi.ClusterNetworkPolicy) bool {
+	kubetest.Await(b, b, "Kubernetes' own", k, func(p *networkapi.ClusterNetworkPolicy) bool {
 		return len(p.Status.Conditions) == 2 && apimeta.IsStatusConditionTrue(p.Status.Conditions, v1alpha1.ClusterNetworkPolicyEnforced)
 	})
 }
@@ -255,7 +241,7 @@ func TestThousand(t *testing.T) {
 	defer b.operate()()
 
 	// Meanwhile a change is told within a moment.
-	await(b, "the first ones", newPolicy("p0"), func(p *v1alpha1.NetIOPolicy) bool {
+	kubetest.Await(b, b, "the first ones", newPolicy("p0"), func(p *v1alpha1.NetIOPolicy) bool {
 		var list v1alpha1.NetIOPolicyList
 		b.must(b.List(ctx, &list))
 		told := 0
@@ -272,7 +258,7 @@ func TestThousand(t *testing.T) {
 	for i := range 3 {
 		b.tell(fmt.Sprint("n", i), time.Now(), v1alpha1.NodeEnforcement{NetIOPolicies: fresh.ResourceVersion})
 	}
-	await(b, "the one that came", fresh, is("3/3", v1alpha1.PolicyReasonEnforced))
+	kubetest.Await(b, b, "the one that came", fresh, is("3/3", v1alpha1.PolicyReasonEnforced))
 	t.Logf("a policy that came meanwhile has its status after %v", time.Since(changed).Round(time.Millisecond))
 
 	var list v1alpha1.NetIOPolicyList
@@ -305,7 +291,7 @@ func TestThousand(t *testing.T) {
 	for i := range 3 {
 		b.tell(fmt.Sprint("n", i), time.Now(), v1alpha1.NodeEnforcement{NetIOPolicies: fresh.ResourceVersion})
 	}
-	await(b, "changed", fresh, is("3/3", v1alpha1.PolicyReasonEnforced))
+	kubetest.Await(b, b, "changed", fresh, is("3/3", v1alpha1.PolicyReasonEnforced))
 	b.must(b.List(ctx, &list))
 	for i := range list.Items {
 		if p := &list.Items[i]; p.Name != "fresh" && versions[p.Name] != p.ResourceVersion {

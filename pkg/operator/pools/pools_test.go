@@ -6,7 +6,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,9 +18,6 @@ import (
 	"netio.dev/netio/pkg/operator"
 )
 
-// patience bounds what an API server of a test may take.
-const patience = time.Minute
-
 type bed struct {
 	*testing.T
 	client.Client
@@ -32,20 +28,6 @@ func (b *bed) must(err error) {
 	b.Helper()
 	if err != nil {
 		b.Fatal(err)
-	}
-}
-
-// await waits until an object is as it should be.
-func await[T client.Object](b *bed, what string, o T, ok func(T) bool) T {
-	b.Helper()
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		err := b.Get(b.ctx, client.ObjectKeyFromObject(o), o)
-		if err == nil && ok(o) {
-			return o
-		}
-		if time.Now().After(deadline) {
-			b.Fatalf("%s: not so: %v, %+v", what, err, o)
-		}
 	}
 }
 
@@ -107,7 +89,7 @@ func TestController(t *testing.T) {
 		IPv4: &v1alpha1.IPv4Pool{CIDRs: []v1alpha1.Prefix{"10.1.0.0/27"}, BlockSize: 28}, IPv6: &v1alpha1.IPv6Pool{CIDRs: []v1alpha1.Prefix{"fd01::/64"}},
 	}}
 	b.must(b.Create(ctx, web))
-	await(b, "the pool is ready", web, isReady(v1alpha1.PoolReasonReady))
+	kubetest.Await(b, b, "the pool is ready", web, isReady(v1alpha1.PoolReasonReady))
 	if web.Spec.IPv6.BlockSize != 122 || web.Status.IPv4.Capacity != 2 || web.Status.IPv6.Capacity != 1<<58 {
 		t.Errorf("%+v", web)
 	}
@@ -115,13 +97,13 @@ func TestController(t *testing.T) {
 	n1, n2 := b.addNode("n1"), b.addNode("n2")
 	b.ask(n1, "web", 1)
 	b.ask(n2, "web", 1)
-	await(b, "n1 has a block", n1, hasBlocks(1))
-	await(b, "n2 has a block", n2, hasBlocks(1))
+	kubetest.Await(b, b, "n1 has a block", n1, hasBlocks(1))
+	kubetest.Await(b, b, "n2 has a block", n2, hasBlocks(1))
 	if one, two := n1.Spec.Pools[0].Blocks[0], n2.Spec.Pools[0].Blocks[0]; one == two || n1.Spec.Pools[0].Name != "web" {
 		t.Errorf("n1 has %s, n2 has %s", one, two)
 	}
 	b.ask(n1, "web", 1)
-	await(b, "no more blocks", web, isReady(v1alpha1.PoolReasonExhausted))
+	kubetest.Await(b, b, "no more blocks", web, isReady(v1alpha1.PoolReasonExhausted))
 	if web.Status.IPv4.Allotted != 2 || web.Status.IPv4.Used != 2 {
 		t.Errorf("%+v", web.Status.IPv4)
 	}
@@ -129,14 +111,14 @@ func TestController(t *testing.T) {
 	// One more CIDR, and a node that is gone.
 	web.Spec.IPv4.CIDRs = append(web.Spec.IPv4.CIDRs, "10.2.0.0/28")
 	b.must(b.Update(ctx, web))
-	await(b, "another block", n1, hasBlocks(2))
+	kubetest.Await(b, b, "another block", n1, hasBlocks(2))
 	b.ask(n1, "web", 0)
-	await(b, "the pool is ready again", web, isReady(v1alpha1.PoolReasonReady))
+	kubetest.Await(b, b, "the pool is ready again", web, isReady(v1alpha1.PoolReasonReady))
 	freed := n2.Spec.Pools[0].Blocks[0]
 	b.must(b.Delete(ctx, n2))
 	n3 := b.addNode("n3")
 	b.ask(n3, "web", 1)
-	await(b, "n3 has a block", n3, hasBlocks(1))
+	kubetest.Await(b, b, "n3 has a block", n3, hasBlocks(1))
 	if got := n3.Spec.Pools[0].Blocks[0]; got != freed {
 		t.Errorf("n3 has %s, expected %s of the node that is gone", got, freed)
 	}
@@ -152,9 +134,9 @@ func TestController(t *testing.T) {
 		}
 	}
 	returned := n1.Status.Pools[0].Empty[0]
-	await(b, "it is taken back", n1, hasBlocks(1))
+	kubetest.Await(b, b, "it is taken back", n1, hasBlocks(1))
 	b.ask(n3, "web", 1)
-	await(b, "n3 has another block", n3, hasBlocks(2))
+	kubetest.Await(b, b, "n3 has another block", n3, hasBlocks(2))
 	if got := n3.Spec.Pools[0].Blocks[1]; got != returned {
 		t.Errorf("n3 has %s, expected %s", got, returned)
 	}
@@ -162,10 +144,10 @@ func TestController(t *testing.T) {
 	// Of one second the name decides which is older.
 	young := &v1alpha1.NetIOIPPool{ObjectMeta: metav1.ObjectMeta{Name: "young"}, Spec: v1alpha1.NetIOIPPoolSpec{IPv4: &v1alpha1.IPv4Pool{CIDRs: []v1alpha1.Prefix{"10.0.0.0/8"}}}}
 	b.must(b.Create(ctx, young))
-	await(b, "the younger pool overlaps", young, isReady(v1alpha1.PoolReasonOverlap))
+	kubetest.Await(b, b, "the younger pool overlaps", young, isReady(v1alpha1.PoolReasonOverlap))
 	b.must(b.Delete(ctx, web))
 	// Its blocks are not the younger one's as long as nodes have them.
-	await(b, "the younger pool is ready", young, isReady(v1alpha1.PoolReasonReady))
+	kubetest.Await(b, b, "the younger pool is ready", young, isReady(v1alpha1.PoolReasonReady))
 }
 
 // TestValidation: the API server refuses what cannot be, and says what to do.

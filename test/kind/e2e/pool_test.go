@@ -128,24 +128,6 @@ func checkPool(t *testing.T, p pod, spec v1alpha1.NetIOIPPoolSpec) {
 	}
 }
 
-// reachAll: everybody reaches everybody, as themselves.
-func reachAll(t *testing.T, all []pod) {
-	t.Helper()
-	for _, from := range all {
-		answers, err := from.reach(t.Context(), allTargets(all)...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, to := range all {
-			for _, target := range to.targets() {
-				if err := checkDirect(from, to, answers[target]); err != nil {
-					t.Errorf("%s to %s, %s: %v", from.name, to.name, target, err)
-				}
-			}
-		}
-	}
-}
-
 // checkBlocks: the node has enough blocks for the pods on it, and no node has another
 // one's.
 func checkBlocks(t *testing.T, objects ctrlclient.Client, name string) {

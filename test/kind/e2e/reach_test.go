@@ -59,22 +59,7 @@ func TestReach(t *testing.T) {
 	for _, name := range names {
 		all = append(all, awaitPod(t, namespace, name))
 	}
-	t.Run("addresses", func(t *testing.T) {
-		for _, from := range all {
-			// A pod that is ready has its network: no second try.
-			answers, err := from.reach(t.Context(), allTargets(all)...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, to := range all {
-				for _, target := range to.targets() {
-					if err := checkDirect(from, to, answers[target]); err != nil {
-						t.Errorf("%s to %s, %s: %v", from.name, to.name, target, err)
-					}
-				}
-			}
-		}
-	})
+	t.Run("addresses", func(t *testing.T) { reachAll(t, all) })
 	behind := backends(all)
 	t.Run("service", func(t *testing.T) {
 		for _, from := range all {
@@ -124,6 +109,25 @@ func TestReach(t *testing.T) {
 			}
 		}
 	})
+}
+
+// reachAll: everybody reaches everybody, as themselves.
+func reachAll(t *testing.T, all []pod) {
+	t.Helper()
+	for _, from := range all {
+		// A pod that is ready has its network: no second try.
+		answers, err := from.reach(t.Context(), allTargets(all)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, to := range all {
+			for _, target := range to.targets() {
+				if err := checkDirect(from, to, answers[target]); err != nil {
+					t.Errorf("%s to %s, %s: %v", from.name, to.name, target, err)
+				}
+			}
+		}
+	}
 }
 
 func allTargets(all []pod) []string {
