@@ -172,10 +172,10 @@ func (m *Manager) add(ctx context.Context, r Request, nsID netnsid.ID) (_ *attac
 // configure configures the interface and returns the attachment as it is then.
 func (m *Manager) configure(a *attachment.Attachment) (*attachment.Attachment, error) {
 	m.mu.Lock()
-	gateways := m.settings.Gateways
+	settings := m.settings
 	m.mu.Unlock()
 	state, err := podnet.Configure(podnet.Config{
-		NetNS: a.NetNS, NetNSID: a.NetNSID, IfName: a.IfName, MTU: a.MTU, Addresses: a.Addresses, Gateways: gateways,
+		NetNS: a.NetNS, NetNSID: a.NetNSID, IfName: a.IfName, MTU: a.MTU, Addresses: a.Addresses, Gateways: settings.Gateways, Sysctls: settings.Sysctls,
 	})
 	if err != nil {
 		return nil, err

@@ -24,6 +24,7 @@ import (
 
 	"netio.dev/netio/pkg/agent/attachment"
 	"netio.dev/netio/pkg/agent/forwarder"
+	"netio.dev/netio/pkg/agent/sysctl"
 	"netio.dev/netio/pkg/cni/pending"
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
 	"netio.dev/netio/pkg/ipam"
@@ -61,6 +62,8 @@ type Settings struct {
 	MTU int
 	// Gateways has at most one address of each family.
 	Gateways []netip.Addr
+	// Sysctls are where they are, "" for where they usually are.
+	Sysctls sysctl.Dir
 }
 
 // Manager adds and removes attachments. Its methods may be called

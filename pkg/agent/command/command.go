@@ -11,9 +11,11 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"netio.dev/netio/pkg/agent/node"
 	"netio.dev/netio/pkg/agent/standalone"
+	"netio.dev/netio/pkg/agent/sysctl"
 	"netio.dev/netio/pkg/logging"
 )
 
@@ -81,16 +83,22 @@ last good version in force.`,
 	f.BoolVar(&isStandalone, "standalone", false, "serve this host alone, without Kubernetes")
 	f.StringVar(&o.ConfigFile, "config", defaultConfig, "configuration `FILE` (YAML)")
 	f.StringVar(&manifests, "manifests", defaultManifests, "`FOLDER` with policies (YAML files)")
+	sysctlFlag(f, &o.Sysctls)
 	kubernetes.add(f)
 	for _, name := range []string{"kubeconfig", "node"} {
 		root.MarkFlagsMutuallyExclusive("standalone", name)
 		root.MarkFlagsMutuallyExclusive("manifests", name)
 	}
 	log.Add(root.Flags())
-	root.AddCommand(versionCommand(version), cleanupCommand())
+	root.AddCommand(versionCommand(version), cleanupCommand(), readyCommand())
 	root.AddCommand(others...)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
+}
+
+// sysctlFlag adds --sysctls.
+func sysctlFlag(f *pflag.FlagSet, dir *sysctl.Dir) {
+	f.StringVar((*string)(dir), "sysctls", string(sysctl.Default), "`FOLDER` of the network's sysctls, in a container that has the host's elsewhere")
 }
 
 func versionCommand(version string) *cobra.Command {
@@ -125,6 +133,7 @@ Forwarding stays turned on, since other programs may have come to rely on it;
 	f.BoolVar(&o.Force, "force", false, "though containers are attached or the forwarder runs: cuts them off")
 	f.BoolVar(&o.State, "state", false, "also remove leases, attachments and the last good manifests from stateDir")
 	f.BoolVar(&o.Sysctls, "restore-sysctls", false, "also put forwarding and other sysctls back")
+	sysctlFlag(f, &o.SysctlDir)
 	return cmd
 }
 

@@ -39,6 +39,7 @@ func TestCommand(t *testing.T) {
 		{[]string{"--manifest", "x"}, "", "unknown flag"},
 		{[]string{"frobnicate"}, "", "unknown command"},
 		{[]string{"cleanup", "--config", "/none/agent.yaml"}, "", "/none/agent.yaml"},
+		{[]string{"ready", "--socket", "/none/agent.sock"}, "", "not ready: "},
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {

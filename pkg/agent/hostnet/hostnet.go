@@ -37,6 +37,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"netio.dev/netio/pkg/agent/sysctl"
 )
 
 // Errors of Reconcile and Check.
@@ -144,6 +146,8 @@ func (c *Config) ipv6() bool {
 type Host struct {
 	// NetNS is the path of the network namespace, "" for the caller's own.
 	NetNS string
+	// Sysctls are where they are, "" for where they usually are.
+	Sysctls sysctl.Dir
 	// SysctlRecord is a file that remembers the values of sysctls before they
 	// were changed; "" for no record.
 	SysctlRecord string

@@ -35,7 +35,7 @@ func (s *session) reconcileLink(c Config) error {
 		}
 	}
 	if c.ipv6() {
-		if err := s.inside(func() error { return enableIPv6(c.IfName) }); err != nil {
+		if err := s.inside(func() error { return s.enableIPv6(c.IfName) }); err != nil {
 			return err
 		}
 	}

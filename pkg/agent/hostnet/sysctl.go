@@ -14,15 +14,13 @@ import (
 	"netio.dev/netio/pkg/agent/atomicfile"
 )
 
-const sysctls = "/proc/sys/net"
-
-// sysctl is a value that is wanted; see the kernel's ip-sysctl documentation.
-type sysctl struct{ path, value string }
+// setting is a sysctl's value that is wanted; see the kernel's ip-sysctl documentation.
+type setting struct{ path, value string }
 
 // reconcileSysctls turns forwarding on and fits the host knet's own ones.
 func (s *session) reconcileSysctls(c Config) error {
 	knet := filepath.Join("ipv4/conf", c.IfName)
-	want := []sysctl{
+	want := []setting{
 		{"ipv4/ip_forward", "1"},
 		{knet + "/forwarding", "1"},
 		// The forwarder's ICMP errors come from the router's address, which is
@@ -34,15 +32,15 @@ func (s *session) reconcileSysctls(c Config) error {
 	}
 	return s.inside(func() error {
 		if c.ipv6() {
-			if _, err := os.Stat(filepath.Join(sysctls, "ipv6")); err != nil {
+			if _, err := os.Stat(s.Sysctls.Path("ipv6")); err != nil {
 				return errNoIPv6()
 			}
-			keep, err := keepRouterAdvertisements()
+			keep, err := s.keepRouterAdvertisements()
 			if err != nil {
 				return err
 			}
 			want = append(want, keep...)
-			want = append(want, sysctl{"ipv6/conf/all/forwarding", "1"})
+			want = append(want, setting{"ipv6/conf/all/forwarding", "1"})
 		}
 		var errs []error
 		for _, w := range want {
@@ -55,19 +53,19 @@ func (s *session) reconcileSysctls(c Config) error {
 // keepRouterAdvertisements finds the interfaces that would lose their default
 // route with forwarding on: a router does not listen to other routers unless
 // accept_ra is 2.
-func keepRouterAdvertisements() ([]sysctl, error) {
-	if is, err := read("ipv6/conf/all/forwarding"); err != nil || is == "1" {
+func (s *session) keepRouterAdvertisements() ([]setting, error) {
+	if is, err := s.Sysctls.Read("ipv6/conf/all/forwarding"); err != nil || is == "1" {
 		return nil, err
 	}
-	entries, err := os.ReadDir(filepath.Join(sysctls, "ipv6/conf"))
+	entries, err := os.ReadDir(s.Sysctls.Path("ipv6/conf"))
 	if err != nil {
 		return nil, fmt.Errorf("list sysctls: %w", err)
 	}
-	var keep []sysctl
+	var keep []setting
 	for _, e := range entries {
 		path := filepath.Join("ipv6/conf", e.Name(), "accept_ra")
-		if is, err := read(path); err == nil && is == "1" && e.Name() != "all" && e.Name() != "lo" {
-			keep = append(keep, sysctl{path, "2"})
+		if is, err := s.Sysctls.Read(path); err == nil && is == "1" && e.Name() != "all" && e.Name() != "lo" {
+			keep = append(keep, setting{path, "2"})
 		}
 	}
 	return keep, nil
@@ -75,17 +73,17 @@ func keepRouterAdvertisements() ([]sysctl, error) {
 
 // enableIPv6 turns IPv6 on for an interface, which other programs' settings for
 // new interfaces may have turned off.
-func enableIPv6(ifname string) error {
+func (s *session) enableIPv6(ifname string) error {
 	conf := filepath.Join("ipv6/conf", ifname)
-	if _, err := read(conf + "/disable_ipv6"); errors.Is(err, fs.ErrNotExist) {
+	if _, err := s.Sysctls.Read(conf + "/disable_ipv6"); errors.Is(err, fs.ErrNotExist) {
 		return errNoIPv6()
 	}
-	for _, w := range []sysctl{
+	for _, w := range []setting{
 		{conf + "/disable_ipv6", "0"},
 		{conf + "/accept_ra", "0"},
 		{conf + "/addr_gen_mode", "1"}, // no link-local address, so no router solicitations
 	} {
-		if err := write(w); err != nil {
+		if err := s.Sysctls.Write(w.path, w.value); err != nil {
 			return err
 		}
 	}
@@ -97,8 +95,8 @@ func errNoIPv6() error {
 }
 
 // set writes a value and records what was there before the first time.
-func (s *session) set(w sysctl) error {
-	is, err := read(w.path)
+func (s *session) set(w setting) error {
+	is, err := s.Sysctls.Read(w.path)
 	if errors.Is(err, fs.ErrNotExist) && strings.Contains(w.path, "/conf/") {
 		return nil // of an interface that is gone, or not there yet
 	}
@@ -111,23 +109,7 @@ func (s *session) set(w sysctl) error {
 	if err := s.record(w.path, is); err != nil {
 		return err
 	}
-	return write(w)
-}
-
-func read(path string) (string, error) {
-	data, err := os.ReadFile(filepath.Join(sysctls, path))
-	return strings.TrimSpace(string(data)), err
-}
-
-func write(w sysctl) error {
-	if is, err := read(w.path); err == nil && is == w.value {
-		return nil
-	}
-	if err := os.WriteFile(filepath.Join(sysctls, w.path), []byte(w.value), 0); err != nil {
-		return fmt.Errorf("set sysctl net.%s to %s: %w; set it yourself if %s is read-only here",
-			strings.ReplaceAll(w.path, "/", "."), w.value, err, sysctls)
-	}
-	return nil
+	return s.Sysctls.Write(w.path, w.value)
 }
 
 // record remembers the first value of each sysctl.
@@ -180,10 +162,10 @@ func (s *session) restoreSysctls() error {
 			return
 		}
 		delete(values, path)
-		if _, err := read(path); errors.Is(err, fs.ErrNotExist) {
+		if _, err := s.Sysctls.Read(path); errors.Is(err, fs.ErrNotExist) {
 			return
 		}
-		errs = append(errs, write(sysctl{path, value}))
+		errs = append(errs, s.Sysctls.Write(path, value))
 	}
 	return s.inside(func() error {
 		// Forwarding first: it is what accept_ra 2 was for.

@@ -15,6 +15,7 @@ import (
 	"netio.dev/netio/pkg/agent/config"
 	"netio.dev/netio/pkg/agent/hostnet"
 	"netio.dev/netio/pkg/agent/socket"
+	"netio.dev/netio/pkg/agent/sysctl"
 	"netio.dev/netio/pkg/cni/pending"
 )
 
@@ -32,8 +33,9 @@ type CleanupOptions struct {
 	Files []string
 	// Sysctls also puts forwarding and the like back as they were.
 	Sysctls bool
-	// HostNetNS is as in Options.
+	// HostNetNS and SysctlDir are HostNetNS and Sysctls as in Options.
 	HostNetNS string
+	SysctlDir sysctl.Dir
 }
 
 // Cleanup removes what the agent has made on the host: interface, addresses,
@@ -62,7 +64,7 @@ func Cleanup(o CleanupOptions) error {
 			return err
 		}
 	}
-	host := &hostnet.Host{NetNS: o.HostNetNS, SysctlRecord: filepath.Join(c.StateDir, sysctlFile)}
+	host := &hostnet.Host{NetNS: o.HostNetNS, Sysctls: o.SysctlDir, SysctlRecord: filepath.Join(c.StateDir, sysctlFile)}
 	errs := []error{host.Remove(hostnet.Config{IfName: c.HostInterface})}
 	if c.InstallCNI != nil {
 		errs = append(errs, cniconf.Remove(c))

@@ -46,6 +46,7 @@ import (
 	"netio.dev/netio/pkg/agent/service"
 	"netio.dev/netio/pkg/agent/servicehealth"
 	"netio.dev/netio/pkg/agent/socket"
+	"netio.dev/netio/pkg/agent/sysctl"
 	"netio.dev/netio/pkg/cni/pending"
 	"netio.dev/netio/pkg/ipam"
 )
@@ -62,6 +63,8 @@ type Options struct {
 	// HostNetNS is the network namespace that is the host's; "": the agent's
 	// own.
 	HostNetNS string
+	// Sysctls are where they are, "" for where they usually are.
+	Sysctls sysctl.Dir
 }
 
 // stopTime is how long calls that are under way may take when the agent stops.
@@ -156,7 +159,7 @@ func (a *agent) open(ctx context.Context) error {
 			return fmt.Errorf("make folder: %w", err)
 		}
 	}
-	a.host = &hostnet.Host{NetNS: a.HostNetNS, SysctlRecord: filepath.Join(c.StateDir, sysctlFile)}
+	a.host = &hostnet.Host{NetNS: a.HostNetNS, Sysctls: a.Sysctls, SysctlRecord: filepath.Join(c.StateDir, sysctlFile)}
 	pods, host, err := a.mtu(c)
 	if err != nil {
 		return err
@@ -183,7 +186,7 @@ func (a *agent) open(ctx context.Context) error {
 	if err := a.leases.SetBlocks(a.Source.Blocks()); err != nil {
 		slog.Warn("some blocks of pools cannot be used", "error", err)
 	}
-	a.manager = attach.NewManager(a.leases, store, pending.Dir(c.StateDir), attach.Settings{MTU: pods, Gateways: c.RouterAddresses})
+	a.manager = attach.NewManager(a.leases, store, pending.Dir(c.StateDir), attach.Settings{MTU: pods, Gateways: c.RouterAddresses, Sysctls: a.Sysctls})
 	a.problems.Replace("attachments", lines("attachments", a.manager.Recover(ctx))...)
 	if err := a.leases.SetBlocks(nil); err != nil {
 		return errors.Join(err, a.leases.Close())

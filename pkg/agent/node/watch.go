@@ -75,7 +75,7 @@ func (a *agent) reconfigure(ctx context.Context, data []byte) {
 	a.mu.Unlock()
 	slog.Info("configuration changed", "file", a.ConfigFile)
 	if mtu != 0 {
-		a.manager.Set(attach.Settings{MTU: mtu, Gateways: merged.RouterAddresses})
+		a.manager.Set(attach.Settings{MTU: mtu, Gateways: merged.RouterAddresses, Sysctls: a.Sysctls})
 	}
 	a.wantHost()
 	a.problems.Replace("config", configProblems(kept, "")...)

@@ -32,6 +32,7 @@ import (
 
 	"netio.dev/netio/pkg/agent/attachment"
 	"netio.dev/netio/pkg/agent/netnsid"
+	"netio.dev/netio/pkg/agent/sysctl"
 )
 
 // Config is what a pod's interface is to be.
@@ -44,6 +45,8 @@ type Config struct {
 	// Addresses of the pod; Gateways of the node, at most one of a family.
 	Addresses []netip.Addr
 	Gateways  []netip.Addr
+	// Sysctls are where they are, "" for where they usually are.
+	Sysctls sysctl.Dir
 }
 
 // State is what a pod's interface has become.
@@ -103,7 +106,7 @@ func setLink(n ns.NetNS, h *netlink.Handle, link netlink.Link, c Config) error {
 		six = six || a.Is6()
 	}
 	if six {
-		if err := n.Do(func(ns.NetNS) error { return enableIPv6(c.IfName) }); err != nil {
+		if err := n.Do(func(ns.NetNS) error { return enableIPv6(c.Sysctls, c.IfName) }); err != nil {
 			return err
 		}
 	}
@@ -124,9 +127,9 @@ func setLink(n ns.NetNS, h *netlink.Handle, link netlink.Link, c Config) error {
 
 // enableIPv6 runs in the pod's namespace: some runtimes make namespaces in
 // which IPv6 is off.
-func enableIPv6(ifname string) error {
-	dir := filepath.Join("/proc/sys/net/ipv6/conf", ifname)
-	if _, err := os.Stat(dir); err != nil {
+func enableIPv6(sysctls sysctl.Dir, ifname string) error {
+	conf := filepath.Join("ipv6/conf", ifname)
+	if _, err := os.Stat(sysctls.Path(conf)); err != nil {
 		return fmt.Errorf("this kernel has IPv6 turned off: boot without ipv6.disable=1 or take the IPv6 prefixes out of podCIDRs (%w)", err)
 	}
 	for name, value := range map[string]string{
@@ -134,11 +137,7 @@ func enableIPv6(ifname string) error {
 		"accept_ra":     "0",
 		"addr_gen_mode": "1", // no link-local address, so no router solicitations: nobody answers
 	} {
-		path := filepath.Join(dir, name)
-		if was, err := os.ReadFile(path); err == nil && string(was) == value+"\n" {
-			continue
-		}
-		if err := os.WriteFile(path, []byte(value), 0); err != nil {
+		if err := sysctls.Write(filepath.Join(conf, name), value); err != nil {
 			return fmt.Errorf("turn IPv6 on: %w", err)
 		}
 	}
