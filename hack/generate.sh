@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Regenerate what is generated: Go code of the .proto files, deep-copy methods
-# and CRDs of api/. With --check: tell whether that would change anything,
+# and CRDs of api/, the chart's copies of CRDs and roles. With --check: tell whether that would change anything,
 # and change nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,6 +28,11 @@ generate() {
 		rm -f config/crd/*.yaml
 		"$tools/controller-gen" object:headerFile=hack/go-header.txt paths=./api/... crd:headerFile=hack/crd-header.txt paths=./api/... output:crd:dir=config/crd
 	fi
+	# A chart holds all that it installs.
+	rm -rf charts/netio/crds charts/netio/rbac
+	mkdir charts/netio/crds charts/netio/rbac
+	cp config/crd/*.yaml charts/netio/crds/
+	cp config/rbac/*.yaml charts/netio/rbac/
 }
 
 case ${1-} in
@@ -36,7 +41,7 @@ case ${1-} in
 	copies=$(mktemp -d)
 	trap 'rm -rf "$copies"' EXIT
 	mkdir "$copies/tree"
-	git ls-files -co --exclude-standard -- go.mod go.sum hack api config pkg |
+	git ls-files -co --exclude-standard -- go.mod go.sum hack api charts config pkg |
 		while read -r file; do [ ! -f "$file" ] || echo "$file"; done |
 		xargs -rd '\n' cp --parents -t "$copies/tree"
 	cp -r "$copies/tree" "$copies/generated"

@@ -19,7 +19,7 @@ var (
 )
 
 func addKnownTypes(scheme *runtime.Scheme) error {
-	scheme.AddKnownTypes(GroupVersion, &NetIOPolicy{}, &NetIOPolicyList{}, &NetIOClusterPolicy{}, &NetIOClusterPolicyList{}, &NetIONode{}, &NetIONodeList{}, &NetIOIPPool{}, &NetIOIPPoolList{})
+	scheme.AddKnownTypes(GroupVersion, &NetIOPolicy{}, &NetIOPolicyList{}, &NetIOClusterPolicy{}, &NetIOClusterPolicyList{}, &NetIONode{}, &NetIONodeList{}, &NetIOIPPool{}, &NetIOIPPoolList{}, &NetIOCluster{}, &NetIOClusterList{})
 	metav1.AddToGroupVersion(scheme, GroupVersion)
 	return nil
 }

@@ -36,14 +36,22 @@ const (
 	PolicyEnforced      Reason = "PolicyEnforced"
 )
 
+// Reasons of the operator, on the NetIOCluster.
+const (
+	ClusterAvailable Reason = "Available"
+	ClusterRefused   Reason = "Refused"
+	ClusterDegraded  Reason = "NodesDegraded"
+)
+
 // normal are the reasons that nobody needs to do anything about; All has these and
 // the others, which are warnings.
-var normal = map[Reason]bool{NodeReady: true, NodeRecovered: true, NodeHeard: true, PolicyEnforced: true}
+var normal = map[Reason]bool{NodeReady: true, NodeRecovered: true, NodeHeard: true, PolicyEnforced: true, ClusterAvailable: true}
 
 // All are all reasons.
 var All = []Reason{
 	NodeNotReady, NodeReady, NodeDegraded, NodeRecovered, ForwarderRestarted,
 	NodeSilent, NodeHeard, PolicyRefused, PolicyNotUnderstood, PolicyTooLarge, PolicyEnforced,
+	ClusterAvailable, ClusterRefused, ClusterDegraded,
 }
 
 const (

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -57,6 +58,8 @@ type Options struct {
 	// at all.
 	Metrics, Health string
 	Controllers     []Controller
+	// Watched narrows down which objects of a kind the controllers know.
+	Watched map[client.Object]cache.ByObject
 }
 
 // Scheme has the kinds of Kubernetes, the network policy API and NetIO.
@@ -80,7 +83,7 @@ func Run(ctx context.Context, o Options) error {
 	stop := stopTime
 	m, err := ctrl.NewManager(o.Config, ctrl.Options{
 		Scheme:           s,
-		Cache:            cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Cache:            cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: o.Watched},
 		LeaderElection:   o.LeaderElect,
 		LeaderElectionID: LeaseName, LeaderElectionNamespace: o.Namespace, LeaderElectionReleaseOnCancel: true,
 		Metrics:                 metricsserver.Options{BindAddress: orNone(o.Metrics)},

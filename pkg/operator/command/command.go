@@ -14,6 +14,7 @@ import (
 	"netio.dev/netio/pkg/apiserver"
 	"netio.dev/netio/pkg/logging"
 	"netio.dev/netio/pkg/operator"
+	"netio.dev/netio/pkg/operator/install"
 	"netio.dev/netio/pkg/operator/policystatus"
 	"netio.dev/netio/pkg/operator/pools"
 )
@@ -25,9 +26,10 @@ const (
 	defaultNamespace = "kube-system"
 )
 
-// controllers are all that the operator has.
-func controllers() []operator.Controller {
+// controllers are all that an operator in a namespace has.
+func controllers(namespace string) []operator.Controller {
 	return []operator.Controller{
+		{Name: install.Name, Register: install.Register(namespace)},
 		{Name: pools.Name, Register: pools.Register},
 		{Name: policystatus.Name, Register: policystatus.Register},
 	}
@@ -35,7 +37,7 @@ func controllers() []operator.Controller {
 
 // New is the root command.
 func New(version string) *cobra.Command {
-	o := operator.Options{Version: version, Controllers: controllers()}
+	o := operator.Options{Version: version}
 	var api apiserver.Flags
 	var log logging.Flags
 	root := &cobra.Command{
@@ -63,6 +65,7 @@ in force stays in force.`,
 					o.Namespace = defaultNamespace
 				}
 			}
+			o.Controllers, o.Watched = controllers(o.Namespace), install.Watched(o.Namespace)
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			return operator.Run(ctx, o)
@@ -71,7 +74,7 @@ in force stays in force.`,
 	f := root.Flags()
 	api.Add(f)
 	f.BoolVar(&o.LeaderElect, "leader-elect", true, "work only while holding the Lease; without it, there must be no other operator")
-	f.StringVar(&o.Namespace, "namespace", "", "`NAMESPACE` of the Lease; without it, $"+namespaceVar+" or "+defaultNamespace)
+	f.StringVar(&o.Namespace, "namespace", "", "`NAMESPACE` of the Lease and the agents; without it, $"+namespaceVar+" or "+defaultNamespace)
 	f.StringVar(&o.Metrics, "metrics-address", "", "`ADDRESS`, IP:PORT or :PORT, at which to serve metrics (/metrics); without it, nowhere")
 	f.StringVar(&o.Health, "health-address", "", "`ADDRESS`, IP:PORT or :PORT, at which to serve health (/healthz, /readyz); without it, nowhere")
 	log.Add(f)

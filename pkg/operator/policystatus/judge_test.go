@@ -131,28 +131,6 @@ func TestMemory(t *testing.T) {
 	if s := see(time.Minute, "14", 3); s.version != "14" || s.settle != settle {
 		t.Errorf("changed before it started: %+v", s)
 	}
-
-	n := &v1alpha1.NetIONode{ObjectMeta: metav1.ObjectMeta{Name: "n"}}
-	hear := func(beat, after time.Duration) (bool, bool) {
-		n.Status.LastHeartbeatTime = metav1.NewTime(now.Add(beat))
-		since, turned := m.hear(n, now.Add(after), 1)
-		return !since.IsZero(), turned
-	}
-	for i, test := range []struct {
-		beat, after    time.Duration
-		silent, turned bool
-	}{
-		{0, time.Minute, false, false},
-		{0, silence, false, false},
-		{0, silence + 1, true, true},
-		{0, time.Hour, true, false},
-		{-time.Hour, time.Hour, false, true}, // its clock is wrong, and it reports
-		{-time.Hour, time.Hour + silence + 1, true, true},
-	} {
-		if silent, turned := hear(test.beat, test.after); silent != test.silent || turned != test.turned {
-			t.Errorf("%d: silent %v, turned %v", i, silent, turned)
-		}
-	}
 }
 
 func TestTurned(t *testing.T) {

@@ -41,6 +41,7 @@ import (
 
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/events"
+	"netio.dev/netio/pkg/operator/heartbeat"
 	"netio.dev/netio/pkg/policy"
 )
 
@@ -62,7 +63,7 @@ const (
 
 // Register adds the controller to a manager.
 func Register(m manager.Manager) error {
-	r := &reconciler{client: m.GetClient(), memory: newMemory(), events: events.New(m.GetEventRecorder("netio-operator")), live: m.GetAPIReader(), told: map[key]v1alpha1.PolicyProblem{}}
+	r := &reconciler{client: m.GetClient(), memory: newMemory(), nodes: heartbeat.New(), events: events.New(m.GetEventRecorder("netio-operator")), live: m.GetAPIReader(), told: map[key]v1alpha1.PolicyProblem{}}
 	c, err := builder.ControllerManagedBy(m).Named(Name).
 		WithOptions(controller.Options{SkipNameValidation: new(true)}). // there may be several managers, as in tests
 		Watches(&v1alpha1.NetIOPolicy{}, toAll, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -141,6 +142,7 @@ func (r *reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 		}
 	}
 	r.memory.forget(r.pass)
+	r.nodes.Forget()
 	r.tellOfNetworkPolicies(ctx, places)
 	// Who changed something last waits for it.
 	slices.SortStableFunc(due, func(a, b *subject) int { return b.sighting.at.Compare(a.sighting.at) })
@@ -192,7 +194,7 @@ func (r *reconciler) places(ctx context.Context, now time.Time) ([]place, error)
 		if !alive[n.Name] || n.DeletionTimestamp != nil || n.Status.Enforcement == nil && now.Sub(n.CreationTimestamp.Time) < grace {
 			continue
 		}
-		silent, turned := r.memory.hear(n, now, r.pass)
+		silent, turned := r.nodes.Hear(n, now)
 		switch {
 		case turned && !silent.IsZero():
 			r.events.Tell(n, events.NodeSilent, "Watch", fmt.Sprintf("netio-agent has not reported since %s: what is in force there stays in force, but does not change; start it, or delete the Node", silent.UTC().Format(time.RFC3339)))

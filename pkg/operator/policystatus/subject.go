@@ -15,6 +15,7 @@ import (
 
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/events"
+	"netio.dev/netio/pkg/operator/heartbeat"
 	"netio.dev/netio/pkg/policy"
 )
 
@@ -22,6 +23,7 @@ import (
 type reconciler struct {
 	client client.Client
 	memory *memory
+	nodes  *heartbeat.Monitor
 	events *events.Recorder
 	live   client.Reader
 	// told are the problems of NetworkPolicies that there were Events of.
