@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# The node's image: agent and forwarder (netio-agent), the CNI plugin that the
-# agent installs, and netioctl. All binaries are static, so there is nothing
-# else in it.
+# NetIO's images. All binaries are static, so there is nothing else in them.
 #
-#   docker build --build-arg VERSION="$(git describe --tags --always)" -t netio-agent .
+#   docker build --target netio-agent --build-arg VERSION="$(git describe --tags --always)" -t netio-agent .
+#   docker build --target netio-operator ...
+#
+# `make images` makes the same without a container engine.
 
 # As in go.mod.
 ARG GO_VERSION=1.26.8
@@ -18,12 +19,26 @@ ARG VERSION=unknown
 ENV CGO_ENABLED=0 GOFLAGS=-buildvcs=false
 RUN GOOS=${TARGETOS} GOARCH=${TARGETARCH} go build -trimpath \
     -ldflags "-s -w -X netio.dev/netio/pkg/version.version=${VERSION}" \
-    -o /out/ ./cmd/netio-agent ./cmd/netio-cni ./cmd/netioctl
+    -o /out/ ./cmd/netio-agent ./cmd/netio-cni ./cmd/netioctl ./cmd/netio-operator
 
-FROM scratch
-LABEL org.opencontainers.image.title="NetIO agent" \
+FROM scratch AS netio-operator
+ARG VERSION=unknown
+LABEL org.opencontainers.image.title="NetIO operator" \
+      org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build /out/ /usr/local/bin/
+COPY --from=build /out/netio-operator /usr/local/bin/
+COPY LICENSE /licenses/LICENSE
+ENV PATH=/usr/local/bin
+USER 65532:65532
+ENTRYPOINT ["netio-operator"]
+
+# Agent and forwarder (netio-agent), the CNI plugin that the agent installs, netioctl.
+FROM scratch AS netio-agent
+ARG VERSION=unknown
+LABEL org.opencontainers.image.title="NetIO agent" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /out/netio-agent /out/netio-cni /out/netioctl /usr/local/bin/
 COPY LICENSE /licenses/LICENSE
 ENV PATH=/usr/local/bin
 # It makes interfaces in pods' network namespaces, which only root may.

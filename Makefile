@@ -112,6 +112,10 @@ cluster-up: ## bring up a real Kubernetes cluster of NODES (3) with NetIO, on th
 	@$(MAKE) --no-print-directory build cluster-tool
 	@build/cluster/bin/netio-cluster up --nodes '$(NODES)' $(UPFLAGS)
 
+.PHONY: cluster-upgrade
+cluster-upgrade: build cluster-tool ## give the cluster NetIO as it is now, by helm upgrade (root)
+	@build/cluster/bin/netio-cluster upgrade
+
 .PHONY: cluster-down
 cluster-down: cluster-tool ## end the cluster; what was built for it and its logs stay in build/cluster (root)
 	@build/cluster/bin/netio-cluster down
@@ -149,6 +153,12 @@ bench-vm: build ## NetIO on netio.ko, in a real kernel, beside Linux's own paths
 .PHONY: bench-go
 bench-go: ## the forwarder alone: ns/packet and allocations
 	go test -run '^$$' -bench . -benchmem ./pkg/dataplane/...
+
+.PHONY: images
+images: ## container images of NetIO, as archives in build/images, without a container engine
+	@mkdir -p build/images/bin
+	go build -trimpath -ldflags '-s -w -X netio.dev/netio/pkg/version.version=$(VERSION)' -o build/images/bin/ $(addprefix ./cmd/,$(commands))
+	@go run ./hack/images -bin build/images/bin -version '$(VERSION)' -revision "$$(git rev-parse HEAD 2>/dev/null)"
 
 .PHONY: install
 install: build ## to PREFIX/bin and CNI_BIN_DIR, below DESTDIR

@@ -46,7 +46,7 @@ func command() *cobra.Command {
 		path, err := filepath.Abs(*dir)
 		return state.Dir(path), err
 	}
-	c.AddCommand(upCommand(at), checkCommand(), downCommand(at), kubectlCommand(at), execCommand(at), suiteCommand(at), superviseCommand(), initCommand())
+	c.AddCommand(upCommand(at), checkCommand(), downCommand(at), upgradeCommand(at), helmCommand(at), kubectlCommand(at), execCommand(at), suiteCommand(at), superviseCommand(), initCommand())
 	return c
 }
 
@@ -87,6 +87,31 @@ func checkCommand() *cobra.Command {
 		return nil
 	}
 	return c
+}
+
+func upgradeCommand(at func() (state.Dir, error)) *cobra.Command {
+	c := &cobra.Command{Use: "upgrade", Short: "Give the cluster NetIO as it is built now, by helm upgrade", Args: cobra.NoArgs}
+	netio := c.Flags().String("netio", "bin", "`folder` of netio-agent, netio-operator, netio-cni and netioctl")
+	source := c.Flags().String("source", ".", "top of NetIO's source `tree`")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		under, err := running(at)
+		if err != nil {
+			return err
+		}
+		return under.Upgrade(c.Context(), cluster.UpgradeOptions{Source: *source, NetIO: *netio, Say: func(format string, args ...any) { fmt.Printf(format+"\n", args...) }})
+	}
+	return c
+}
+
+func helmCommand(at func() (state.Dir, error)) *cobra.Command {
+	return &cobra.Command{Use: "helm [argument]...", Short: "helm, as administrator of the cluster, in NetIO's namespace", DisableFlagParsing: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, err := running(at)
+			if err != nil {
+				return err
+			}
+			return become(c.HelmCommand(args...))
+		}}
 }
 
 func downCommand(at func() (state.Dir, error)) *cobra.Command {

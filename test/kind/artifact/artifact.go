@@ -8,7 +8,8 @@
 //	test/kind/components/coredns   ──go build──> bin/coredns ─┐
 //	test/kind/components/pause     ──go build──> bin/pause  ──┼─image─> images/*.tar
 //	test/kind/components/probe     ──go build──> bin/probe  ──┘
-//	modules of containerd, portmap ──go install> bin/containerd ...
+//	modules of containerd, portmap, helm ──go install> bin/containerd ...
+//	NetIO's own programs           ────────────────────────────image─> images/netio-agent.tar ...
 //	package runc                   ──dpkg -x───> debian/runc/, link in bin
 //
 // and, for who asks for the Kubernetes end-to-end suite:
@@ -22,6 +23,7 @@ package artifact
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -29,7 +31,7 @@ import (
 	"strings"
 	"time"
 
-	"netio.dev/netio/test/kind/image"
+	"netio.dev/netio/hack/images/image"
 	"netio.dev/netio/test/kind/state"
 )
 
@@ -39,6 +41,7 @@ const (
 	kubernetesVersion = "v1.37.2"
 	containerdVersion = "v2.4.2"
 	pluginsVersion    = "v1.9.1"
+	helmVersion       = "v3.22.0"
 )
 
 // Names of the images.
@@ -53,8 +56,14 @@ type Builder struct {
 	Dir state.Dir
 	// Source is the top of NetIO's source tree.
 	Source string
+	// NetIO is the folder of NetIO's programs.
+	NetIO string
 	// Say tells of a build that takes long, before it begins.
 	Say func(format string, args ...any)
+
+	// NetIOTag is the tag of NetIO's images, NetIOArchives are their files, after Build.
+	NetIOTag      string
+	NetIOArchives []string
 
 	goVersion string
 }
@@ -67,12 +76,20 @@ func (b *Builder) Build(ctx context.Context) error {
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{b.runc, b.containerd, b.portmap, b.coredns, b.kube, b.own, b.images} {
+	for _, step := range []func(context.Context) error{b.runc, b.containerd, b.portmap, b.helm, b.coredns, b.kube, b.own, b.images, b.netio} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// BuildNetIO packs NetIO's images alone.
+func (b *Builder) BuildNetIO(ctx context.Context) error {
+	if err := b.prepare(ctx); err != nil {
+		return err
+	}
+	return b.netio(ctx)
 }
 
 // prepare makes the folders, and asks for the compiler's version.
@@ -148,6 +165,11 @@ func (b *Builder) portmap(ctx context.Context) error {
 		"github.com/containernetworking/plugins/plugins/meta/portmap@"+pluginsVersion)
 }
 
+// helm is what NetIO is installed with.
+func (b *Builder) helm(ctx context.Context) error {
+	return b.install(ctx, "helm", "helm, 2 minutes", "-ldflags", "-s -w", "helm.sh/helm/v3/cmd/helm@"+helmVersion)
+}
+
 // install builds programs of a module that is not required by one of ours.
 func (b *Builder) install(ctx context.Context, name, what string, args ...string) error {
 	args = append([]string{"install"}, args...)
@@ -181,6 +203,23 @@ func (b *Builder) images(context.Context) error {
 		}
 	}
 	return nil
+}
+
+// netio packs NetIO's images. Those of other programs have another tag, as kubelet
+// does not start pods anew for an image of the same name.
+func (b *Builder) netio(context.Context) error {
+	n := image.NetIO{Bin: b.NetIO, To: b.Dir.Images()}
+	h := sha256.New()
+	for _, program := range n.Programs() {
+		data, err := os.ReadFile(program)
+		if err != nil {
+			return fmt.Errorf("read NetIO's programs: %w; make build", err)
+		}
+		h.Write(data)
+	}
+	n.Version = fmt.Sprintf("test-%x", h.Sum(nil)[:6])
+	b.NetIOTag, b.NetIOArchives = n.Version, n.Archives()
+	return b.once("netio-images", "NetIO's images", n.Version, n.Write)
 }
 
 func newer(a, b string) bool {

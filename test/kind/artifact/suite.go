@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"netio.dev/netio/test/kind/image"
+	"netio.dev/netio/hack/images/image"
 )
 
 // What BuildSuite leaves in the folder of programs, and of the suite's images.

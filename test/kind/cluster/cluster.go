@@ -3,7 +3,7 @@
 // Package cluster brings a cluster up and down, and finds the one that is up.
 //
 //	Up:   check the machine ── build ── record ── supervisor and nodes (package node)
-//	      ── API server ── nodes registered ── NetIO told their prefixes ── nodes ready ── DNS
+//	      ── API server ── helm install ── nodes registered ── nodes ready ── DNS
 //	Down: kill the supervisor ── remove cgroups ── put sysctls back ── forget
 //
 // Everything that Up does to the machine is recorded before it is done, so that

@@ -4,11 +4,10 @@ package cluster
 
 import (
 	"context"
-	_ "embed"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"net/netip"
-	"os"
+	"os/exec"
 	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,31 +16,45 @@ import (
 	"netio.dev/netio/test/kind/topology"
 )
 
-//go:embed manifests/netio.yaml
-var netioManifest []byte
+// Namespace is that of NetIO, and Release the name by which helm knows it.
+const (
+	Namespace = "netio-system"
+	Release   = "netio"
+)
 
-// bringNetIO gives the cluster NetIO's objects, and waits until each node has its
-// prefixes. The agents, which run already, do the rest, but for the machine itself,
-// which is no node and is to reach pods too.
-func (u *up) bringNetIO(ctx context.Context) error {
-	for _, glob := range []string{"config/crd/*.yaml", "config/rbac/*.yaml"} {
-		files, err := filepath.Glob(filepath.Join(u.source, glob))
-		if err != nil || len(files) == 0 {
-			return errors.Join(fmt.Errorf("no %s in %s", glob, u.source), err)
-		}
-		for _, file := range files {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				return fmt.Errorf("read NetIO's objects: %w", err)
-			}
-			if err := u.create(ctx, file, text); err != nil {
-				return err
-			}
-		}
+// HelmCommand is the command on this machine that runs helm in the cluster.
+func (c *Cluster) HelmCommand(args ...string) []string {
+	helm := []string{"env", "HELM_CACHE_HOME=" + filepath.Join(c.Dir.Run(), "helm"), "HELM_CONFIG_HOME=" + filepath.Join(c.Dir.Run(), "helm"),
+		"HELM_DATA_HOME=" + filepath.Join(c.Dir.Run(), "helm"), filepath.Join(c.Dir.Bin(), "helm"), "--kubeconfig", c.Kubeconfig(), "--namespace", Namespace}
+	return c.FabricCommand(append(helm, args...)...)
+}
+
+// installNetIO does what a user does: helm install.
+func (u *up) installNetIO(ctx context.Context) error {
+	network := map[string]any{"coolDown": "1s", "cni": map[string]any{"portMappings": true}}
+	if !u.kubeProxy {
+		network["kubeProxyReplacement"], network["externalIPs"] = true, true
 	}
-	if err := u.create(ctx, "NetIO's manifest", netioManifest); err != nil {
-		return err
+	if u.tunnel {
+		network["tunnel"] = map[string]any{}
 	}
+	values, err := json.Marshal(network)
+	if err != nil {
+		return fmt.Errorf("write values: %w", err)
+	}
+	args := u.HelmCommand("install", Release, filepath.Join(u.source, "charts/netio"), "--create-namespace",
+		"--set", "image.tag="+u.tag, "--set", "image.pullPolicy=Never",
+		"--set", "apiServer.host="+u.Nodes[0].Addrs[0].String(), "--set", fmt.Sprintf("apiServer.port=%d", topology.APIPort),
+		"--set-json", "network="+string(values))
+	if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
+		return fmt.Errorf("helm install: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// awaitPrefixes waits until each node has its prefixes, and leads the machine itself,
+// which is no node and is to reach pods too, to them.
+func (u *up) awaitPrefixes(ctx context.Context) error {
 	prefixes := map[string][]netip.Prefix{}
 	for _, n := range u.Nodes {
 		object, err := u.awaitNode(ctx, n.Name, func(n *corev1.Node) bool { return len(n.Spec.PodCIDRs) == len(topology.PodCIDRs) })

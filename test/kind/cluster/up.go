@@ -45,10 +45,12 @@ type up struct {
 	source, netio string
 	kubeProxy     bool
 	tunnel        bool
-	out           io.Writer
-	began         time.Time
-	client        *kubernetes.Clientset
-	config        *rest.Config
+	// tag of NetIO's images.
+	tag    string
+	out    io.Writer
+	began  time.Time
+	client *kubernetes.Clientset
+	config *rest.Config
 }
 
 // Up builds what is not built and brings a cluster up. If that fails, or ctx ends,
@@ -70,10 +72,11 @@ func Up(ctx context.Context, o Options) error {
 		return err
 	}
 	u := &up{Cluster: &Cluster{Dir: o.Dir, Nodes: nodes}, source: o.Source, netio: o.NetIO, kubeProxy: o.KubeProxy, tunnel: o.Tunnel, out: o.Out, began: time.Now()}
-	b := artifact.Builder{Dir: o.Dir, Source: o.Source, Say: u.say}
+	b := artifact.Builder{Dir: o.Dir, Source: o.Source, NetIO: o.NetIO, Say: u.say}
 	if err := b.Build(ctx); err != nil {
 		return err
 	}
+	u.tag = b.NetIOTag
 	u.say("all is built")
 	if err := u.start(ctx); err != nil {
 		// Not by ctx, which may be what ended it.
@@ -127,7 +130,8 @@ func (u *up) start(ctx context.Context) error {
 		do   func(context.Context) error
 	}{
 		{"API server answers", u.awaitAPIServer},
-		{"nodes have registered", u.bringNetIO},
+		{"NetIO is installed", u.installNetIO},
+		{"nodes have registered", u.awaitPrefixes},
 		{"nodes are ready", u.awaitReady},
 		{"DNS answers", u.bringDNS},
 	} {

@@ -7,10 +7,8 @@
 //	  │         ── bridge fabric ──┬──────────────┬──
 //	  ├─ node n1: PID 1 of new mount, PID, network, UTS, IPC, cgroup namespaces
 //	  │    ├─ etcd, kube-apiserver, kube-controller-manager, kube-scheduler     (n1 only)
-//	  │    ├─ netio-operator                                                    (n1 only)
 //	  │    ├─ containerd ── pods          /  a tmpfs: the machine's /usr, read-only;
-//	  │    ├─ kubelet, kube-proxy            /etc of its own; /var on disk
-//	  │    └─ netio-agent forward, netio-agent
+//	  │    └─ kubelet, kube-proxy            /etc of its own; /var on disk
 //	  └─ node n2 ...
 //
 // The kernel ends all processes of a PID namespace with its first one, and frees

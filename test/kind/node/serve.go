@@ -34,7 +34,7 @@ func (m *machine) serve() error {
 		return err
 	}
 	containerd := service{"containerd", program("containerd"), []string{"--config", filepath.Join(configDir, "containerd.toml")}}
-	for _, s := range append(m.controlPlane(), append([]service{containerd}, m.netio()...)...) {
+	for _, s := range append(m.controlPlane(), containerd) {
 		if err := m.keep(s); err != nil {
 			return err
 		}
@@ -43,7 +43,7 @@ func (m *machine) serve() error {
 	if err := m.importImages(); err != nil {
 		return err
 	}
-	for _, s := range append(append(m.kubernetes(), m.agent()), m.operator()...) {
+	for _, s := range m.kubernetes() {
 		if err := m.keep(s); err != nil {
 			return err
 		}
@@ -96,7 +96,6 @@ func (m *machine) writeConfigs(dir string) error {
 		"DNS":        topology.DNS,
 		"Domain":     topology.Domain,
 		"KubeProxy":  m.record.KubeProxy,
-		"Tunnel":     m.record.Tunnel,
 		"MaxFiles":   min(limit.Max, 1_000_000),
 	}
 	for _, t := range files.Templates() {

@@ -23,7 +23,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
@@ -35,12 +34,8 @@ import (
 // life of the certificates: longer than anybody lets a test cluster run.
 const life = 365 * 24 * time.Hour
 
-// File names of kubeconfigs: the administrator's, and those of NetIO's agents and operator.
-const (
-	AdminConfig    = "admin.conf"
-	AgentConfig    = "netio-agent.conf"
-	OperatorConfig = "netio-operator.conf"
-)
+// AdminConfig is the file name of the administrator's kubeconfig.
+const AdminConfig = "admin.conf"
 
 // Write makes everything for the nodes, in dir.
 func Write(dir string, nodes []topology.Node) error {
@@ -64,8 +59,6 @@ func Write(dir string, nodes []topology.Node) error {
 		{"controller-manager", "system:kube-controller-manager", ""},
 		{"scheduler", "system:kube-scheduler", ""},
 		{"proxy", "system:kube-proxy", ""},
-		{strings.TrimSuffix(AgentConfig, ".conf"), "netio-agent", ""},
-		{strings.TrimSuffix(OperatorConfig, ".conf"), "netio-operator", ""},
 	} {
 		w.kubeconfig(user.file, ca, user.name, user.group)
 	}

@@ -54,7 +54,7 @@ func TestArchive(t *testing.T) {
 	}
 	files := []File{{Path: "/a/b/x", Source: source}, {Path: "/y", Source: source}, {Path: "/z", Link: "y"}, {Path: "/tmp"}}
 	images := []Image{
-		{Name: "netio.test/x:1", Entrypoint: []string{"/a/b/x"}, User: "65535"},
+		{Name: "netio.test/x:1", Entrypoint: []string{"/a/b/x"}, User: "65535", Labels: map[string]string{"a": "b"}},
 		{Name: "netio.test/y:1", Cmd: []string{"/y"}},
 		{Name: "netio.test/y:2", Cmd: []string{"/y"}},
 	}
@@ -79,7 +79,7 @@ func TestArchive(t *testing.T) {
 			t.Errorf("name %q", name)
 		}
 		config, layer := read(t, parts, index.Manifests[i])
-		if diff := cmp.Diff(img, Image{img.Name, config.Entrypoint, config.Cmd, config.User}); diff != "" {
+		if diff := cmp.Diff(img, Image{img.Name, config.Entrypoint, config.Cmd, config.User, config.Labels}); diff != "" {
 			t.Errorf("%s: %s", img.Name, diff)
 		}
 		for name, want := range map[string]string{"a/": "", "a/b/": "", "a/b/x": "content", "y": "content", "z": "", "tmp/": ""} {
@@ -100,6 +100,7 @@ func TestArchive(t *testing.T) {
 type imageConfig struct {
 	Entrypoint, Cmd []string
 	User            string
+	Labels          map[string]string
 }
 
 // read follows an image's manifest to what it runs, and to its files.

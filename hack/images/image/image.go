@@ -50,6 +50,8 @@ type Image struct {
 	Entrypoint, Cmd []string
 	// User is UID or UID:GID, "" for root.
 	User string
+	// Labels are those of the image-spec (annotations.md) and others.
+	Labels map[string]string
 }
 
 // searchPath is where programs are looked for.
@@ -147,7 +149,7 @@ func write(file string, files []File, images []Image) (err error) {
 	if err := writeLayer(w, files); err != nil {
 		return err
 	}
-	if err := errors.Join(w.Close(), f.Close()); err != nil {
+	if err := errors.Join(w.Close(), f.Chmod(0o644), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), file)
@@ -163,7 +165,7 @@ func describeImages(layer descriptor, images []Image) ([]part, error) {
 		}
 		config, err := json.Marshal(map[string]any{
 			"architecture": runtime.GOARCH, "os": "linux", "created": epoch,
-			"config": map[string]any{"Entrypoint": img.Entrypoint, "Cmd": img.Cmd, "User": img.User, "Env": []string{searchPath}},
+			"config": map[string]any{"Entrypoint": img.Entrypoint, "Cmd": img.Cmd, "User": img.User, "Env": []string{searchPath}, "Labels": img.Labels},
 			"rootfs": map[string]any{"type": "layers", "diff_ids": []string{layer.Digest}},
 		})
 		if err != nil {
