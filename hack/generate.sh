@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Regenerate what is generated: Go code of the .proto files, deep-copy methods
-# and CRDs of api/, the chart's copies of CRDs and roles. With --check: tell whether that would change anything,
+# and CRDs of api/, the chart's copies of CRDs and roles, and its schema. With --check: tell whether that would change anything,
 # and change nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,6 +33,7 @@ generate() {
 	mkdir charts/netio/crds charts/netio/rbac
 	cp config/crd/*.yaml charts/netio/crds/
 	cp config/rbac/*.yaml charts/netio/rbac/
+	go run ./hack/chart
 }
 
 case ${1-} in

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes/scheme"
+
+	"netio.dev/netio/api/v1alpha1"
+)
+
+const top = "../.."
+
+// template is `helm template` of the chart, by the helm that the test cluster has. It
+// skips the test where that was not built.
+func template(t *testing.T, values ...string) (string, error) {
+	t.Helper()
+	helm, err := filepath.Abs(filepath.Join(top, "build/cluster/bin/helm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(helm); err != nil {
+		t.Skipf("the test cluster is not built: %v; make cluster-up builds it", err)
+	}
+	args := []string{"template", "netio", filepath.Join(top, "charts/netio"), "--namespace", "netio-system", "--kube-version", "1.37.0", "--include-crds"}
+	for _, v := range values {
+		args = append(args, "--set-json", v)
+	}
+	out, err := exec.CommandContext(t.Context(), helm, args...).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return string(out), nil
+}
+
+// objects decodes what was rendered, and has no field that its kind has not. CRDs are
+// left out, which are tested where they are from.
+func objects(t *testing.T, text string) []runtime.Object {
+	t.Helper()
+	s := runtime.NewScheme()
+	if err := errors.Join(scheme.AddToScheme(s), v1alpha1.AddToScheme(s)); err != nil {
+		t.Fatal(err)
+	}
+	decode := serializer.NewCodecFactory(s, serializer.EnableStrict).UniversalDeserializer().Decode
+	var list []runtime.Object
+	for docs := yaml.NewDocumentDecoder(io.NopCloser(strings.NewReader(text))); ; {
+		doc := make([]byte, 1<<20)
+		n, err := docs.Read(doc)
+		if errors.Is(err, io.EOF) {
+			return list
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc = doc[:n]
+		if bytes.Contains(doc, []byte("\nkind: CustomResourceDefinition\n")) || !bytes.Contains(doc, []byte("kind:")) {
+			continue
+		}
+		o, _, err := decode(doc, nil, nil)
+		if err != nil {
+			t.Errorf("%v in:\n%s", err, doc)
+			continue
+		}
+		list = append(list, o)
+	}
+}
+
+// find is the one object of a type.
+func find[T runtime.Object](t *testing.T, list []runtime.Object) T {
+	t.Helper()
+	var found []T
+	for _, o := range list {
+		if o, ok := o.(T); ok {
+			found = append(found, o)
+		}
+	}
+	if len(found) != 1 {
+		var none T
+		t.Fatalf("%d objects of type %T", len(found), none)
+	}
+	return found[0]
+}
+
+func TestDefaults(t *testing.T) {
+	text, err := template(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := objects(t, text)
+	d := find[*appsv1.Deployment](t, list)
+	pod := d.Spec.Template.Spec
+	s := pod.Containers[0].SecurityContext
+	if !pod.HostNetwork || !*pod.SecurityContext.RunAsNonRoot || *s.AllowPrivilegeEscalation || len(s.Capabilities.Add) != 0 {
+		t.Errorf("the operator runs as %+v, %+v", pod.SecurityContext, s)
+	}
+	if n := len(pod.Containers[0].Env); n != 1 {
+		t.Errorf("%d variables, of which one is its namespace", n)
+	}
+	c := find[*v1alpha1.NetIOCluster](t, list)
+	if c.Name != v1alpha1.ClusterName || !strings.HasSuffix(c.Spec.Image.Name, ":0.1.0") || c.Spec.APIServer != nil {
+		t.Errorf("%+v", c)
+	}
+	for _, want := range []string{"netioclusters.netio.dev", "netionodes.netio.dev", "netiopolicies.netio.dev", "netioippools.netio.dev", "netioclusterpolicies.netio.dev"} {
+		if !strings.Contains(text, "name: "+want) {
+			t.Errorf("no CRD %s", want)
+		}
+	}
+	roles := map[string]bool{}
+	for _, o := range list {
+		if r, ok := o.(*rbacv1.ClusterRole); ok {
+			roles[r.Name] = true
+		}
+	}
+	if len(roles) != 3 {
+		t.Errorf("roles %v", roles)
+	}
+}
+
+func TestValues(t *testing.T) {
+	text, err := template(t,
+		`image={"repository":"reg.example.com/netio","tag":"v1.2.3","pullSecrets":["a","b"]}`, `apiServer={"host":"10.0.0.1","port":443}`,
+		`network={"kubeProxyReplacement":true,"tunnel":{"vni":7},"masqueradeExcept":["10.0.0.0/8"],"agents":{"agent":{"limits":{"memory":"200Mi"}}}}`,
+		`operator={"replicas":2,"tolerations":[],"nodeSelector":{"a":"b"}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := objects(t, text)
+	find[*policyv1.PodDisruptionBudget](t, list)
+	d := find[*appsv1.Deployment](t, list)
+	pod := d.Spec.Template.Spec
+	if *d.Spec.Replicas != 2 || len(pod.Containers[0].Env) != 3 || len(pod.ImagePullSecrets) != 2 || pod.Affinity == nil || pod.NodeSelector["a"] != "b" ||
+		pod.Containers[0].Image != "reg.example.com/netio/netio-operator:v1.2.3" {
+		t.Errorf("%+v", d)
+	}
+	spec := find[*v1alpha1.NetIOCluster](t, list).Spec
+	if spec.Image.Name != "reg.example.com/netio/netio-agent:v1.2.3" || len(spec.Image.PullSecrets) != 2 || *spec.APIServer != (v1alpha1.APIServer{Host: "10.0.0.1", Port: 443}) ||
+		spec.Tunnel.VNI != 7 || !spec.KubeProxyReplacement || len(spec.MasqueradeExcept) != 1 || spec.Agents.Agent.Limits.Memory().String() != "200Mi" {
+		t.Errorf("%+v", spec)
+	}
+}
+
+func TestWrongValues(t *testing.T) {
+	for value, want := range map[string]string{
+		`netwrok={}`:                            "'netwrok' not allowed",
+		`network={"tunel":{}}`:                  "'tunel' not allowed",
+		`network={"mtu":"big"}`:                 "/network/mtu",
+		`network={"mtu":100}`:                   "/network/mtu",
+		`network={"image":{"name":"x:y"}}`:      "'image' not allowed",
+		`network={"kubeProxyReplacement":true}`: "takes apiServer.host",
+		`operator={"replicas":-1}`:              "/operator/replicas",
+		`image={"tag":"a b"}`:                   "/image/tag",
+		`apiServer={"host":"https://10.0.0.1"}`: "/apiServer/host",
+	} {
+		if _, err := template(t, value); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %q is not in: %v", value, want, err)
+		}
+	}
+}
