@@ -21,6 +21,7 @@ import (
 	"netio.dev/netio/pkg/dataplane/device/kernel"
 	"netio.dev/netio/pkg/dataplane/device/soft"
 	"netio.dev/netio/pkg/dataplane/forward"
+	"netio.dev/netio/pkg/dataplane/monotonic"
 )
 
 // options of the forwarder.
@@ -33,6 +34,7 @@ type options struct {
 	maxConnections int
 	nice           int
 	poll           time.Duration
+	takeOver       bool
 	worker         bool
 	version        string
 }
@@ -74,6 +76,7 @@ netio-agent or anything else that speaks its gRPC interface.`,
 	f.IntVar(&o.maxConnections, "max-connections", 0, "capacity of the connection table; 0: what the configuration says, or 262144")
 	f.IntVar(&o.nice, "nice", defaultNice(), "niceness of the worker threads, -20 to 19; negative ones need CAP_SYS_NICE")
 	f.DurationVar(&o.poll, "poll", defaultPoll(), fmt.Sprintf("how long a worker under load polls before it sleeps, at most %v: longer for less delay and fewer system calls, shorter for less CPU time", maxPoll))
+	f.BoolVar(&o.takeOver, "take-over", false, "take over from a forwarder that runs with this run directory, within milliseconds; it stays, and goes on if this one ends")
 	f.BoolVar(&o.worker, "worker", false, "be the worker process; for the supervisor")
 	if err := f.MarkHidden("worker"); err != nil {
 		panic(err)
@@ -126,12 +129,9 @@ func (o *options) runSupervisor(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	lock, err := lockRunDir(o.runDir)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
 	log.Info("using the "+chosen+" device", "asked", o.device, "why", why)
+	store := soft.NewStore()
+	defer store.Close()
 	s := supervisor{
 		// All workers use the same device, whatever happens to /dev/netio.
 		args: []string{
@@ -142,10 +142,48 @@ func (o *options) runSupervisor(ctx context.Context, log *slog.Logger) error {
 		log: log.With("process", "supervisor"),
 	}
 	if chosen == deviceSoft {
-		s.store = soft.NewStore()
-		defer s.store.Close()
+		s.store = store
 	}
-	return s.run(ctx)
+	for take := true; ; take = false {
+		lock, since, err := o.claim(ctx, chosen, store, take, s.log)
+		if err != nil || lock == nil {
+			return err
+		}
+		taken, err := o.forwardUntilTaken(ctx, &s, store, chosen, since, lock)
+		if !taken {
+			return err
+		}
+		s.log.Info("another forwarder has taken over; this one is there in case that ends")
+	}
+}
+
+// forwardUntilTaken keeps a worker alive until ctx ends, or another forwarder has
+// taken over. Then the lock is not its own any more.
+func (o *options) forwardUntilTaken(ctx context.Context, s *supervisor, store *soft.Store, chosen string, since int64, lock *os.File) (taken bool, err error) {
+	defer lock.Close()
+	l, err := o.listenTakeover()
+	if err != nil {
+		return false, err
+	}
+	defer l.Close()
+	for {
+		working, stop := context.WithCancel(ctx)
+		ended := make(chan error, 1)
+		go func() { ended <- s.run(working, since) }()
+		successor := o.awaitTakeover(ctx, l, chosen, s.log)
+		stop()
+		if err := <-ended; err != nil || successor == nil {
+			// Before the lock: who takes that needs interfaces that nobody else has open.
+			return false, errors.Join(err, store.Close())
+		}
+		since = int64(monotonic.Now())
+		err := handOver(successor, lock, store)
+		successor.Close()
+		if err == nil {
+			return true, nil
+		}
+		s.log.Error("what would take over has failed, going on", "error", err)
+	}
 }
 
 func (o *options) runWorker(ctx context.Context, log *slog.Logger) error {

@@ -98,17 +98,24 @@ func newBed(t *testing.T) *bed {
 }
 
 // start runs the supervisor.
-func (b *bed) start() {
-	b.sup = exec.Command("/proc/self/exe", "forward", "--run-dir", b.runDir, "--max-connections", "4096")
-	b.sup.Stdout, b.sup.Stderr = b.log, b.log
-	if err := b.sup.Start(); err != nil {
+func (b *bed) start() { b.sup = b.supervisor() }
+
+// supervisor runs another one.
+func (b *bed) supervisor(flags ...string) *exec.Cmd {
+	b.t.Helper()
+	cmd := exec.Command("/proc/self/exe", append([]string{"forward", "--run-dir", b.runDir, "--max-connections", "4096"}, flags...)...)
+	cmd.Stdout, cmd.Stderr = b.log, b.log
+	if err := cmd.Start(); err != nil {
 		b.t.Fatal(err)
 	}
+	return cmd
 }
 
-func (b *bed) stop() {
-	_ = b.sup.Process.Signal(unix.SIGTERM)
-	_ = b.sup.Wait()
+func (b *bed) stop() { end(b.sup) }
+
+func end(sup *exec.Cmd) {
+	_ = sup.Process.Signal(unix.SIGTERM)
+	_ = sup.Wait()
 }
 
 // dial connects to the worker that lives now. Nobody keeps the connection: one

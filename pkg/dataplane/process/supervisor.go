@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -37,7 +36,7 @@ const (
 var errLocked = errors.New("another forwarder runs with this run directory; stop it or choose another --run-dir")
 
 // lockRunDir makes the run directory ours until the process ends.
-func lockRunDir(dir string) (io.Closer, error) {
+func lockRunDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make run directory: %w", err)
 	}
@@ -62,10 +61,11 @@ type supervisor struct {
 	log   *slog.Logger
 }
 
-// run keeps a worker alive until ctx is done.
-func (s *supervisor) run(ctx context.Context) error {
+// run keeps a worker alive until ctx is done. since is the CLOCK_MONOTONIC time from
+// which on nobody forwards, 0 if nobody did.
+func (s *supervisor) run(ctx context.Context, since int64) error {
 	tokens, counted := restartBurst, time.Now()
-	b := birth{}
+	b := birth{Died: since}
 	for {
 		born := time.Now()
 		err := s.live(ctx, b)
