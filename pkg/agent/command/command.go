@@ -83,6 +83,7 @@ last good version in force.`,
 	f.BoolVar(&isStandalone, "standalone", false, "serve this host alone, without Kubernetes")
 	f.StringVar(&o.ConfigFile, "config", defaultConfig, "configuration `FILE` (YAML)")
 	f.StringVar(&manifests, "manifests", defaultManifests, "`FOLDER` with policies (YAML files)")
+	f.BoolVar(&o.TakeOver, "take-over", false, "take over from an agent that runs; that stays, and goes on if this one ends")
 	sysctlFlag(f, &o.Sysctls)
 	kubernetes.add(f)
 	for _, name := range []string{"kubeconfig", "node"} {

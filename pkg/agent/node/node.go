@@ -65,6 +65,8 @@ type Options struct {
 	HostNetNS string
 	// Sysctls are where they are, "" for where they usually are.
 	Sysctls sysctl.Dir
+	// TakeOver: an agent that runs is asked to give way, and this one gives way too.
+	TakeOver bool
 }
 
 // stopTime is how long calls that are under way may take when the agent stops.
@@ -116,9 +118,23 @@ type agent struct {
 // Run is the agent until ctx ends. Errors are those that keep it from starting or
 // going on, ErrRestart among them.
 func Run(ctx context.Context, o Options) error {
+	successor, err := run(ctx, o)
+	if err != nil || successor == nil {
+		return err
+	}
+	slog.Info("another agent has taken over; this one is there in case that ends")
+	successor.Wait(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("the agent that had taken over has ended: %w", ErrRestart)
+}
+
+// run is Run until another agent takes over.
+func run(ctx context.Context, o Options) (*socket.Successor, error) {
 	data, err := config.Read(o.ConfigFile, o.Source.Example())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a := &agent{Options: o, started: time.Now(), recorder: metrics.NewRecorder(), joined: make(chan struct{}, 1), asking: make(chan struct{}, 1), look: make(chan struct{}, 1),
 		hostErr: hostnet.ErrNoInterface, hostPass: make(chan struct{}), portErrs: map[string]string{}}
@@ -127,21 +143,44 @@ func Run(ctx context.Context, o Options) error {
 	c, err := o.Source.Configure(ctx, o.ConfigFile, data, &a.problems)
 	switch {
 	case ctx.Err() != nil:
-		return nil
+		return nil, nil
 	case err != nil:
-		return fmt.Errorf("configuration:\n%w", err)
+		return nil, fmt.Errorf("configuration:\n%w", err)
 	}
 	a.config = c
-	lock, err := socket.Acquire(c.Socket)
+	acquire := socket.Acquire
+	if o.TakeOver {
+		acquire = func(path string) (*socket.Lock, error) { return socket.TakeOver(ctx, path) }
+	}
+	lock, err := acquire(c.Socket)
 	if err != nil {
-		return err
+		if o.TakeOver && ctx.Err() != nil {
+			return nil, nil
+		}
+		return nil, err
 	}
 	defer lock.Release()
 	if err := a.open(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	defer a.leases.Close()
-	return a.run(ctx, data)
+	if !o.TakeOver {
+		return nil, a.run(ctx, data)
+	}
+	asked := make(chan *socket.Successor, 1)
+	go func() {
+		successor, err := lock.AwaitSuccessor(ctx)
+		if err != nil {
+			slog.Error("no other agent can take over", "error", err)
+		}
+		asked <- successor
+		if successor != nil {
+			cancel()
+		}
+	}()
+	err = a.run(ctx, data)
+	cancel()
+	return <-asked, err
 }
 
 // open reads what the last run left.

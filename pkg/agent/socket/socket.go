@@ -22,7 +22,12 @@ var ErrInUse = errors.New("another process serves the socket")
 
 // Lock is held by the one server of a socket. It is gone with the process,
 // however that ends.
-type Lock struct{ file *os.File }
+type Lock struct {
+	file *os.File
+	path string
+	// asked is the connection to who had it before, nil for none.
+	asked net.Conn
+}
 
 // Acquire takes path+".lock". Its folder is made with mode 0700 if it is not
 // there. The error is ErrInUse, with the other's process id, if it is taken.
@@ -46,7 +51,7 @@ func Acquire(path string) (*Lock, error) {
 		f.Close()
 		return nil, fmt.Errorf("write lock of socket: %w", err)
 	}
-	return &Lock{f}, nil
+	return &Lock{file: f, path: path}, nil
 }
 
 func writePID(f *os.File) error {
@@ -56,7 +61,12 @@ func writePID(f *os.File) error {
 
 // Release gives the lock up. The file stays: removing it would let two
 // processes lock two files of one name.
-func (l *Lock) Release() error { return l.file.Close() }
+func (l *Lock) Release() error {
+	if l.asked != nil {
+		_ = l.asked.Close()
+	}
+	return l.file.Close()
+}
 
 // Listen opens the socket with mode 0600, in place of whatever socket a dead
 // process left there. The caller holds the lock. The socket appears under its
