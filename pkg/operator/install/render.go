@@ -162,7 +162,8 @@ func daemonSet(s *v1alpha1.NetIOClusterSpec) appsv1.DaemonSetSpec {
 		// A node without network has taints that only the agent can have removed.
 		tolerations = []corev1.Toleration{{Operator: corev1.TolerationOpExists}}
 	}
-	one := intstr.FromInt32(1)
+	// A new one takes over from the old one, which ends when the new one is ready.
+	none, one := intstr.FromInt32(0), intstr.FromInt32(1)
 	pod := corev1.PodSpec{
 		ServiceAccountName: AgentName,
 		HostNetwork:        true,
@@ -180,7 +181,7 @@ func daemonSet(s *v1alpha1.NetIOClusterSpec) appsv1.DaemonSetSpec {
 	}
 	return appsv1.DaemonSetSpec{
 		Selector:       &metav1.LabelSelector{MatchLabels: selector()},
-		UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.RollingUpdateDaemonSetStrategyType, RollingUpdate: &appsv1.RollingUpdateDaemonSet{MaxUnavailable: &one}},
+		UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.RollingUpdateDaemonSetStrategyType, RollingUpdate: &appsv1.RollingUpdateDaemonSet{MaxUnavailable: &none, MaxSurge: &one}},
 		Template: corev1.PodTemplateSpec{
 			ObjectMeta: metav1.ObjectMeta{
 				Labels: labels(),
@@ -261,7 +262,7 @@ func agentContainer(s *v1alpha1.NetIOClusterSpec, agents *v1alpha1.AgentPods) co
 	}
 	return corev1.Container{
 		Name: AgentContainer, Image: s.Image.Name, ImagePullPolicy: s.Image.PullPolicy,
-		Command:   []string{"netio-agent", "--config", "/etc/netio/" + configKey, "--sysctls", hostSysctls, "--log-level", cmp.Or(agents.LogLevel, "info")},
+		Command:   []string{"netio-agent", "--config", "/etc/netio/" + configKey, "--take-over", "--sysctls", hostSysctls, "--log-level", cmp.Or(agents.LogLevel, "info")},
 		Env:       env,
 		Resources: agents.Agent,
 		VolumeMounts: append([]corev1.VolumeMount{{Name: "config", MountPath: "/etc/netio", ReadOnly: true}},
@@ -290,7 +291,7 @@ func forwarderContainer(s *v1alpha1.NetIOClusterSpec, agents *v1alpha1.AgentPods
 	case v1alpha1.DeviceKernel:
 		device = "kernel"
 	}
-	c.Command = []string{"netio-agent", "forward", "--device", device}
+	c.Command = []string{"netio-agent", "forward", "--take-over", "--device", device}
 	if device == "soft" {
 		// TUN interfaces in pods' namespaces; a thread that goes before others.
 		c.SecurityContext = restricted("NET_ADMIN", "SYS_ADMIN", "SYS_NICE")

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"sync/atomic"
 	"testing"
 
@@ -54,6 +53,8 @@ type connection struct {
 	stdin io.Closer
 	// answers is how many there were when it was last told.
 	answers atomic.Int64
+	// longest is how many milliseconds the latest of them took.
+	longest atomic.Int64
 	// broken is closed when it has ended; then err is why, nil if it was told to.
 	broken chan struct{}
 	err    error
@@ -75,8 +76,10 @@ func (p pod) hold(t *testing.T, address string) *connection {
 	}()
 	go func() {
 		for lines := bufio.NewScanner(outRead); lines.Scan(); {
-			if n, err := strconv.ParseInt(lines.Text(), 10, 64); err == nil {
-				c.answers.Store(n)
+			var answers, longest int64
+			if _, err := fmt.Sscan(lines.Text(), &answers, &longest); err == nil {
+				c.longest.Store(longest)
+				c.answers.Store(answers)
 			}
 		}
 		c.err = <-executed
@@ -113,5 +116,5 @@ func (c *connection) end(t *testing.T) {
 	if c.err != nil {
 		t.Fatalf("after %d answers: %v", c.answers.Load(), c.err)
 	}
-	t.Logf("%d answers over one connection", c.answers.Load())
+	t.Logf("%d answers over one connection, the latest after %d ms", c.answers.Load(), c.longest.Load())
 }

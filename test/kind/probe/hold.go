@@ -15,8 +15,8 @@ import (
 const answersPerLine = 20
 
 // hold asks over one connection, a question each millisecond at most, until
-// standard input ends. It prints how many answers there were, line by line. It
-// fails if the connection does, or if an answer does not come in time.
+// standard input ends. It prints how many answers there were, and the milliseconds that
+// the latest one of all came after its question, line by line. It fails if the connection does, or if an answer does not come in time.
 func hold(address string) error {
 	conn, err := (&net.Dialer{Timeout: patience}).Dial("tcp", address)
 	if err != nil {
@@ -32,7 +32,9 @@ func hold(address string) error {
 		_, err := io.Copy(io.Discard, os.Stdin)
 		ended <- err
 	}()
+	var longest time.Duration
 	for count := 1; ; count++ {
+		asked := time.Now()
 		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 			return err
 		}
@@ -43,8 +45,9 @@ func hold(address string) error {
 		if answer, err := from.ReadString('\n'); err != nil || answer != question {
 			return fmt.Errorf("after %d answers: got %q: %w", count-1, answer, err)
 		}
+		longest = max(longest, time.Since(asked))
 		if count%answersPerLine == 0 {
-			fmt.Println(count)
+			fmt.Println(count, longest.Milliseconds())
 		}
 		select {
 		case err := <-ended:

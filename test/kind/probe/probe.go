@@ -6,6 +6,7 @@
 //	probe reach TARGET...   ask each of them, and print a line of JSON for each
 //	probe echo BYTES TARGET...  have each echo so many bytes, by TCP, and compare them
 //	probe hold HOST:PORT    questions over one connection until standard input ends
+//	probe load RATE HOST:PORT   so many connections a second until standard input ends
 //
 // A TARGET is tcp4://HOST:PORT, tcp6://..., udp4://..., udp6://...; a HOST can be
 // a name, which is looked up in the family that is asked for.
@@ -42,6 +43,8 @@ func run(args []string) error {
 		return echo(args[1], args[2:])
 	case len(args) == 2 && args[0] == "hold":
 		return hold(args[1])
+	case len(args) == 3 && args[0] == "load":
+		return load(args[1], args[2], os.Stdin, os.Stdout)
 	}
-	return fmt.Errorf("usage: probe serve [PORT] | reach TARGET... | echo BYTES TARGET... | hold HOST:PORT")
+	return fmt.Errorf("usage: probe serve [PORT] | reach TARGET... | echo BYTES TARGET... | hold HOST:PORT | load RATE HOST:PORT")
 }

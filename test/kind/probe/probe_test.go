@@ -3,9 +3,13 @@
 package probe
 
 import (
+	"bytes"
+	"encoding/json"
+	"io"
 	"net"
 	"strings"
 	"testing"
+	"time"
 )
 
 // listen serves on free ports of the loopback interface, and returns targets.
@@ -81,6 +85,35 @@ func TestEcho(t *testing.T) {
 	}()
 	if _, err := echoed("tcp4://"+liar.Addr().String(), 1000); err == nil || !strings.Contains(err.Error(), "others than were sent") {
 		t.Errorf("other bytes than were sent: %v", err)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	_, address, _ := strings.Cut(listen(t)[0], "://")
+	nobody, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nobody.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for to, fails := range map[string]bool{address: false, nobody.Addr().String(): true} {
+		in, stop := io.Pipe()
+		time.AfterFunc(100*time.Millisecond, func() { _ = stop.Close() })
+		var out bytes.Buffer
+		if err := load("1000", to, in, &out); err != nil {
+			t.Fatal(err)
+		}
+		var got Load
+		if err := json.Unmarshal(out.Bytes(), &got); err != nil {
+			t.Fatal(err)
+		}
+		if (got.Failed > 0) != fails || (got.OK > 0) == fails || (got.Error != "") != fails {
+			t.Errorf("%s: %+v", to, got)
+		}
+	}
+	if err := load("many", address, nil, nil); err == nil {
+		t.Error("no error for a wrong rate")
 	}
 }
 
