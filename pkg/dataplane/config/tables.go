@@ -3,6 +3,7 @@
 package config
 
 import (
+	"net/netip"
 	"slices"
 
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
@@ -12,7 +13,7 @@ import (
 )
 
 // Tables are a configuration as workers use it: immutable, replaced whole, safe
-// for concurrent use. No method allocates.
+// for concurrent use. No method but Match allocates.
 type Tables struct {
 	Generation uint32
 	Settings   Settings
@@ -65,6 +66,12 @@ func (p *Port) Owns(a packet.Addr) bool { return slices.Contains(p.addrs, a) }
 // Addresses are the port's own; they must not be changed.
 func (p *Port) Addresses() []packet.Addr { return p.addrs }
 
+// Remote is the address of a tunnel's other end, "" for any other port.
+func (p *Port) Remote() string { return p.config.GetRemote() }
+
+// Uplink tells whether the port is a NIC.
+func (p *Port) Uplink() bool { return p.config.GetKind() == dataplanev1.Port_UPLINK }
+
 // Port by number, nil if the configuration has none.
 func (t *Tables) Port(id uint32) *Port {
 	if id < uint32(len(t.ports)) {
@@ -82,6 +89,12 @@ func (t *Tables) Route(a packet.Addr) (uint32, bool) {
 	v, _ := t.routes.Lookup(a)
 	id := v & portMask
 	return id, id != 0
+}
+
+// Match is the prefix by which Route finds its answer, for showing to people.
+func (t *Tables) Match(a packet.Addr) (netip.Prefix, bool) {
+	e, ok := t.routes.Match(a)
+	return e.Prefix, ok
 }
 
 // OwnerOf is the pod's port that owns an address.

@@ -16,55 +16,81 @@ const (
 
 // makeRoom leaves at least one slab entry for owner.
 func (t *Table) makeRoom(owner, now uint32) error {
-	mine := t.PortLen(owner)
-	if mine >= t.limit {
-		switch {
-		case t.evictFrom(owner, now, false):
-			return nil
-		case t.limit == len(t.slab): // there is no bound but the table's
-			return ErrFull
-		}
-		return ErrPortFull
+	v, err := t.victim(owner, now, nilConn, &t.sampler)
+	if v != nilConn {
+		t.Delete(Ref(v << 1))
 	}
-	if t.live < len(t.slab) {
-		return nil
+	return err
+}
+
+// victim is the connection that makes room for one of owner, nilConn if there is
+// room, as if connection gone, if any, had been forgotten. It changes nothing but
+// the sampler.
+func (t *Table) victim(owner, now, gone uint32, sampler *uint32) (uint32, error) {
+	mine := t.portLen(owner, gone)
+	if mine >= t.limit {
+		v := t.victimOf(owner, now, gone, false)
+		switch {
+		case v != nilConn:
+			return v, nil
+		case t.limit == len(t.slab): // there is no bound but the table's
+			return nilConn, ErrFull
+		}
+		return nilConn, ErrPortFull
+	}
+	if t.live < len(t.slab) || gone != nilConn {
+		return nilConn, nil
 	}
 	richest, most := owner, mine
 	for range evictSamples {
-		t.sampler = t.sampler*1664525 + 1013904223
-		o := t.slab[uint64(t.sampler)*uint64(len(t.slab))>>32].Owner
+		*sampler = *sampler*1664525 + 1013904223
+		o := t.slab[uint64(*sampler)*uint64(len(t.slab))>>32].Owner
 		if n := t.PortLen(o); n > most {
 			richest, most = o, n
 		}
 	}
-	if t.evictFrom(richest, now, richest != owner) || richest != owner && t.evictFrom(owner, now, false) {
-		return nil
+	v := t.victimOf(richest, now, gone, richest != owner)
+	if v == nilConn && richest != owner {
+		v = t.victimOf(owner, now, gone, false)
 	}
-	return ErrFull
+	if v == nilConn {
+		return nilConn, ErrFull
+	}
+	return v, nil
 }
 
-// evictFrom forgets one of a port's oldest connections: an expired one, one that is
-// closing or was never answered, else with force the one idle for longest.
-func (t *Table) evictFrom(port, now uint32, force bool) bool {
+// portLen is PortLen without connection gone.
+func (t *Table) portLen(port, gone uint32) int {
+	n := t.PortLen(port)
+	if gone != nilConn && t.slab[gone].Owner == port {
+		n--
+	}
+	return n
+}
+
+// victimOf is one of a port's oldest connections but gone: an expired one, one that
+// is closing or was never answered, else with force the one idle for longest.
+func (t *Table) victimOf(port, now, gone uint32, force bool) uint32 {
 	if t.PortLen(port) == 0 {
-		return false
+		return nilConn
 	}
 	victim, idle := nilConn, uint32(0)
 	i := t.ports[port].first
-	for n := 0; n < evictDepth && i != nilConn; n++ {
+	for n := 0; n < evictDepth && i != nilConn; i = t.slab[i].next {
+		if i == gone {
+			continue
+		}
+		n++
 		c := &t.slab[i]
 		if c.Expired(now) || c.State != StateEstablished && c.State != StateSynReceived {
-			t.Delete(Ref(i << 1))
-			return true
+			return i
 		}
 		if d := now - c.Seen; victim == nilConn || d > idle {
 			victim, idle = i, d
 		}
-		i = c.next
 	}
-	if !force || victim == nilConn {
-		return false
+	if !force {
+		return nilConn
 	}
-	t.Delete(Ref(victim << 1))
-	return true
+	return victim
 }

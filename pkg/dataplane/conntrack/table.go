@@ -47,6 +47,7 @@ type Table struct {
 	hand    uint32 // of the sweep
 	sampler uint32 // of the eviction
 	onDrop  func(*Conn)
+	over    *overlay // of a table that lies over another one
 }
 
 // portConns is a port's connections: a list, oldest first.
@@ -98,6 +99,10 @@ func Open(o Options) (*Table, error) {
 
 // Close unmaps the table; what the file holds stays.
 func (t *Table) Close() error {
+	if t.over != nil {
+		t.slab, t.index = nil, nil
+		return t.store.close()
+	}
 	index := unsafe.Slice((*byte)(unsafe.Pointer(&t.index[0])), len(t.index)*8)
 	t.slab, t.index = nil, nil
 	return errors.Join(t.store.close(), release(index))
@@ -172,17 +177,37 @@ func (t *Table) Find(k *Key, hash uint64) Ref {
 	}
 }
 
-// Lookup is Find with the hash computed.
-func (t *Table) Lookup(k *Key) Ref { return t.Find(k, t.Hash(k)) }
+// Lookup is Find with the hash computed. In an overlay it finds, unlike Find, what
+// the table below has, too.
+func (t *Table) Lookup(k *Key) Ref {
+	hash := t.Hash(k)
+	r := t.Find(k, hash)
+	if r == NoRef && t.over != nil {
+		return t.adopt(k, hash)
+	}
+	return r
+}
+
+// Has tells whether a connection has the key.
+func (t *Table) Has(k *Key) bool {
+	hash := t.Hash(k)
+	return t.Find(k, hash) != NoRef || t.over != nil && t.below(k, hash) != NoRef
+}
 
 // Insert makes a connection of two directions, charged to owner. It may evict
 // another one to make room (see evict.go). The caller fills in the rest of
 // the Conn before it lets the goroutine's other work see it.
 func (t *Table) Insert(orig, reply *Key, owner, now, timeout uint32) (Ref, error) {
-	if t.Lookup(orig) != NoRef || t.Lookup(reply) != NoRef {
+	if t.Has(orig) || t.Has(reply) {
 		return NoRef, ErrClash
 	}
-	if err := t.makeRoom(owner, now); err != nil {
+	var err error
+	if t.over == nil {
+		err = t.makeRoom(owner, now)
+	} else {
+		err = t.makeRoomBelow(owner, now)
+	}
+	if err != nil {
 		return NoRef, err
 	}
 	var i uint32
@@ -197,7 +222,9 @@ func (t *Table) Insert(orig, reply *Key, owner, now, timeout uint32) (Ref, error
 	c := &t.slab[i]
 	*c = Conn{Seen: now, Timeout: timeout, Owner: owner}
 	c.Dirs[Original].Key, c.Dirs[Reply].Key = *orig, *reply
-	t.link(i, c)
+	if t.over == nil {
+		t.link(i, c)
+	}
 	t.live++
 	t.indexAdd(t.Hash(orig), Ref(i<<1))
 	// A connection whose answer looks like its question has one index entry.
@@ -212,6 +239,9 @@ func (t *Table) Insert(orig, reply *Key, owner, now, timeout uint32) (Ref, error
 func (t *Table) Delete(r Ref) {
 	i := r.Index()
 	c := &t.slab[i]
+	if t.over != nil {
+		t.cover(i)
+	}
 	if c.valid == 0 {
 		return
 	}
@@ -223,7 +253,9 @@ func (t *Table) Delete(r Ref) {
 	if c.Dirs[Original].Key != c.Dirs[Reply].Key {
 		t.indexRemove(t.Hash(&c.Dirs[Reply].Key), Ref(i<<1|1))
 	}
-	t.unlink(i, c)
+	if t.over == nil {
+		t.unlink(i, c)
+	}
 	t.free = append(t.free, i)
 	t.live--
 }

@@ -2,7 +2,11 @@
 
 package forward
 
-import "netio.dev/netio/pkg/dataplane/packet"
+import (
+	"fmt"
+
+	"netio.dev/netio/pkg/dataplane/packet"
+)
 
 // antiSpoofing lets a pod send from its own addresses only, another node from what
 // the route to it is for, and the host from everything but a pod's (RFC 2827 at the
@@ -15,7 +19,7 @@ func antiSpoofing(w *Worker, f *flow) Reason {
 		return ReasonSpoofed
 	}
 	if f.trace != nil {
-		f.trace(step{stage: "anti-spoofing", verdict: "pass", detail: "the source belongs to port " + f.in.Name})
+		f.trace(step{stage: "anti-spoofing", verdict: "pass", detail: f.whySource(f.orig.Src)})
 	}
 	return ReasonNone
 }
@@ -31,6 +35,18 @@ func (f *flow) sourceOK(src packet.Addr) bool {
 	}
 	_, owned := f.tables.OwnerOf(src)
 	return !owned
+}
+
+// whySource says why sourceOK is true.
+func (f *flow) whySource(src packet.Addr) string {
+	switch {
+	case f.in.Pod:
+		return fmt.Sprintf("%s is an address of port %s", src, f.in.Name)
+	case f.in.Tunnel != nil:
+		prefix, _ := f.tables.Match(src)
+		return fmt.Sprintf("%s is in %s, which is routed to port %s", src, prefix, f.in.Name)
+	}
+	return fmt.Sprintf("%s is no pod's, and port %s may send from all others", src, f.in.Name)
 }
 
 // checkAddresses refuses what no router forwards (RFC 1812 section 5.3.7, RFC

@@ -137,6 +137,9 @@ func (w *Worker) firstFragment(p *pkt, info *packet.Info, ref conntrack.Ref) Rea
 	if !w.frags.add(info, p.nb.IPort, ref, w.ms, w.tables.Settings.FragmentTimeout, w.lane) {
 		return ReasonFragmentFull
 	}
+	if w.dry != nil {
+		w.dry.say("fragment", "pass", "the first one of a packet; the others go its way")
+	}
 	return ReasonNone
 }
 
@@ -145,6 +148,9 @@ func (w *Worker) laterFragment(p *pkt, info *packet.Info) Reason {
 	e := w.frags.find(info, p.nb.IPort, w.ms)
 	if e == nil {
 		return ReasonFragmentOrder
+	}
+	if w.dry != nil {
+		w.dry.say("fragment", "pass", "it goes the way of its packet's first fragment")
 	}
 	if int(e.lane) != w.lane {
 		if w.handed { // never back and forth, whatever was here before
@@ -158,6 +164,9 @@ func (w *Worker) laterFragment(p *pkt, info *packet.Info) Reason {
 	if ref != e.ref || ref == conntrack.NoRef {
 		return ReasonFragmentOrder // its connection is gone
 	}
+	if w.dry != nil {
+		w.dry.connection(w.conns.Conn(ref), ref, 0)
+	}
 	switch keep, r := w.valid(p, ref); {
 	case r != ReasonNone:
 		return r
@@ -167,6 +176,8 @@ func (w *Worker) laterFragment(p *pkt, info *packet.Info) Reason {
 	e.done = e.done || !info.MoreFrags
 	if info.TotalLen > uint32(w.conns.Dir(ref).MTU) {
 		return w.oversize(p, info, ref)
+	} else if w.dry != nil {
+		w.dry.fits(info.TotalLen, w.conns.Dir(ref))
 	}
 	w.deliver(p, info, w.conns.Conn(ref), ref.Dir())
 	return ReasonNone

@@ -253,12 +253,14 @@ func TestFragmentTable(t *testing.T) {
 	t.Run("a sender is not limited in packets a second", func(t *testing.T) {
 		b := newBed(t, podNet())
 		for id := range uint32(5 * fragmentSlots) {
+			b.blind = id%16 != 0
 			b.pieces("a", cut(s, id, 1400), "b", cut(s.hop(), id, 1400))
 		}
 	})
 	t.Run("unfinished packets push out the sender's own", func(t *testing.T) {
 		b := newBed(t, podNet())
 		for id := range uint32(3 * fragmentSlots) {
+			b.blind = id%16 != 0
 			b.piece("a", cut(s, id, 1400)[0], "b", cut(s.hop(), id, 1400)[0])
 		}
 		// Nobody else is kept out, and the newest are there.

@@ -71,6 +71,10 @@ func (w *Worker) homeOf(k *conntrack.Key) (lane int, ok bool) {
 // handOver gives a packet to the worker of another lane, and what comes of a
 // fragmented one after it.
 func (w *Worker) handOver(p *pkt, info *packet.Info, lane int) Reason {
+	if w.dry != nil {
+		w.dry.lane = lane
+		return reasonHanded
+	}
 	if info.IsFragment && info.FragOff == 0 &&
 		!w.frags.add(info, p.nb.IPort, conntrack.NoRef, w.ms, w.tables.Settings.FragmentTimeout, lane) {
 		return ReasonFragmentFull
@@ -174,6 +178,9 @@ func (w *Worker) claim(orig, reply *conntrack.Key) error {
 	if w.peers == nil {
 		return nil
 	}
+	if w.dry != nil {
+		return w.mayClaim(orig, reply)
+	}
 	if !w.peers.homes.add(orig, w.lane) {
 		return errElsewhere
 	}
@@ -192,12 +199,28 @@ func (p *peers) disclaim(orig, reply *conntrack.Key, lane int) {
 
 // unused tells whether nobody has a tuple.
 func (w *Worker) unused(k *conntrack.Key) bool {
-	if w.conns.Lookup(k) != conntrack.NoRef {
+	return !w.conns.Has(k) && !w.elsewhere(k)
+}
+
+// elsewhere tells whether another lane has a tuple that this one's table has not.
+func (w *Worker) elsewhere(k *conntrack.Key) bool {
+	if w.peers == nil {
 		return false
 	}
-	if w.peers == nil {
-		return true
+	lane, taken := w.peers.homes.find(k)
+	if w.dry != nil && lane == w.lane {
+		return false // one that it has forgotten, as far as it is concerned
 	}
-	_, taken := w.peers.homes.find(k)
-	return !taken
+	return taken
+}
+
+// mayClaim is claim's answer, for a packet that is only tried.
+func (w *Worker) mayClaim(orig, reply *conntrack.Key) error {
+	switch {
+	case w.elsewhere(orig):
+		return errElsewhere
+	case *orig != *reply && w.elsewhere(reply):
+		return conntrack.ErrClash
+	}
+	return nil
 }

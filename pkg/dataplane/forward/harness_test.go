@@ -34,6 +34,10 @@ type bed struct {
 	f   *Forwarder
 	w   *Worker
 	now time.Duration
+	// blind: there are no dry runs, to save time or because the device does not look
+	// at what is sent.
+	blind bool
+	area  *abi.Area // for dry runs
 }
 
 // podNet is the configuration of a bed before a test changes it.
@@ -76,7 +80,7 @@ func newBed(t *testing.T, snap *dataplanev1.Snapshot) *bed {
 
 func newBedOn(t *testing.T, snap *dataplanev1.Snapshot, cfg memdev.Config, conns int) *bed {
 	t.Helper()
-	b := &bed{T: t, now: time.Hour}
+	b := &bed{T: t, now: time.Hour, blind: cfg.Forget}
 	checkValid(t, snap)
 	b.dev, b.w, b.f = testForwarder(t, snap, cfg, conns)
 	b.w.clock, b.w.swept = func() time.Duration { return b.now }, b.now
@@ -186,7 +190,8 @@ func (b *bed) lay(from string, data []byte, room int) (idx []uint32) {
 	return idx
 }
 
-// receive lets packets in and returns what comes out.
+// receive lets packets in and returns what comes out. What a dry run says of a packet
+// must be what becomes of it.
 func (b *bed) receive(packets ...received) []memdev.Packet {
 	b.Helper()
 	before := b.total()
@@ -194,13 +199,22 @@ func (b *bed) receive(packets ...received) []memdev.Packet {
 	for i, p := range packets {
 		rx[i] = p.Rx
 	}
+	var told *outcome
+	if len(rx) == 1 && !b.blind {
+		o := b.try(b.w, rx[0])
+		told = &o
+	}
 	b.dev.Receive(rx...)
 	b.settle()
 	after := b.total()
 	if got := after.RxPackets - before.RxPackets; got != uint64(len(packets)) {
 		b.Errorf("%d packets were counted as received, want %d", got, len(packets))
 	}
-	return b.dev.Sent()
+	sent := b.dev.Sent()
+	if told != nil {
+		b.foretold(*told, sent, b.reasons(before))
+	}
+	return sent
 }
 
 // total sums the counters of all ports. A tunnel's packets count as those of the port

@@ -34,6 +34,9 @@ func (w *Worker) icmpError(p *pkt, info *packet.Info) Reason {
 	case !keep:
 		return ReasonUnrelatedICMP
 	}
+	if w.dry != nil {
+		w.dry.connection(c, ref, 0)
+	}
 	back, quoted := &c.Dirs[ref.Dir()], &c.Dirs[ref.Other().Dir()]
 	if info.TotalLen > uint32(back.MTU) {
 		return ReasonTooBig // no honest one is: RFC 1812, RFC 4443 bound them
@@ -73,6 +76,9 @@ func (w *Worker) answer(p *pkt, info *packet.Info, kind packet.ErrorKind, arg ui
 	}
 	buf := w.blank()
 	if n := packet.BuildError(buf[:min(len(buf), port.MTU)], kind, p.data, info, from, arg); n != 0 {
+		if w.dry != nil {
+			w.dry.answers(kind, arg, info.Src)
+		}
 		w.originate(n, p.nb.IPort)
 	}
 }

@@ -29,8 +29,8 @@ type flow struct {
 	log   bool // a rule wants it reported
 	rule  rule // that decided last
 
-	// trace is told of each step, for Explain; nil for packets. A stage looks
-	// before it puts words together: they cost memory.
+	// trace is told of each step, for Explain and Trace; nil for packets. A stage
+	// looks before it puts words together: they cost memory.
 	trace func(step)
 }
 
@@ -88,7 +88,7 @@ func RuleName(t *config.Tables, packed, in, out uint32) string {
 	return ""
 }
 
-// step is what Explain tells of a stage.
+// step is what Explain and Trace tell of a stage.
 type step struct {
 	stage, verdict, rule, detail string
 }

@@ -46,6 +46,10 @@ func (w *Worker) local(p *pkt, info *packet.Info, f *flow) Reason {
 	if !packet.EchoReply(p.data, info, partial) {
 		return ReasonMartian
 	}
+	if w.dry != nil {
+		w.dry.local = true
+		w.dry.say("router", "allow", "the router answers it itself")
+	}
 	in := w.counters(p.nb.IPort)
 	in.RxPackets++
 	in.RxBytes += uint64(p.nb.Total)

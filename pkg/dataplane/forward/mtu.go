@@ -20,8 +20,14 @@ func (w *Worker) oversize(p *pkt, info *packet.Info, ref conntrack.Ref) Reason {
 	mtu := int(d.MTU)
 	pieces := int(info.TotalLen)/max(mtu-60, 8) + 2
 	if info.DontFrag || p.nb.GSOType != abi.GSONone || int(p.nb.Total) != len(p.data) || pieces > len(w.stock) {
+		if w.dry != nil {
+			w.dry.say("MTU", "drop", "%d bytes do not fit into the %d of port %s", segmentSize(p, info), mtu, w.dry.port(d.Out))
+		}
 		w.answer(p, info, packet.PacketTooBig, uint32(mtu))
 		return ReasonTooBig
+	}
+	if w.dry != nil {
+		w.dry.say("MTU", "cut", "%d bytes do not fit into the %d of port %s: cut into pieces, which the sender allows", info.TotalLen, mtu, w.dry.port(d.Out))
 	}
 	if p.nb.Flags&abi.NbCsumPartial != 0 {
 		if !complete(p, info) {

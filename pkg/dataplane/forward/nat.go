@@ -3,6 +3,7 @@
 package forward
 
 import (
+	"fmt"
 	"math"
 	"math/bits"
 	"slices"
@@ -47,9 +48,25 @@ func destinationNAT(w *Worker, f *flow) Reason {
 		f.moved = f.keep
 	}
 	if f.trace != nil {
-		f.trace(step{stage: "destination NAT", verdict: "pass", rule: n.Name, detail: "to backend " + f.out.Dst.String()})
+		f.trace(step{stage: "destination NAT", verdict: "pass", rule: n.Name, detail: f.whyBackend(len(choice.Backends))})
 	}
 	return ReasonNone
+}
+
+// whyBackend tells of the choice among n backends.
+func (f *flow) whyBackend(n int) string {
+	s := "to backend " + end(f.out.Dst, f.out.Proto, f.out.DstPort)
+	if n == 1 {
+		return s + ", the only one"
+	}
+	s += fmt.Sprintf(", one of %d", n)
+	switch {
+	case f.keep && !f.moved:
+		return s + ", which the connection has had"
+	case f.dnat.Affinity != 0:
+		return s + ", by the client's affinity"
+	}
+	return s
 }
 
 // backend picks a backend for a connection.
@@ -170,7 +187,7 @@ func (w *Worker) translateSource(f *flow, name string, addresses []packet.Addr, 
 		f.out.Src = addresses[(h+uint64(i))%uint64(len(addresses))]
 		if w.freePort(f, first, last) {
 			if f.trace != nil {
-				f.trace(step{stage: "source NAT", verdict: "pass", rule: name, detail: "from " + f.out.Src.String()})
+				f.trace(step{stage: "source NAT", verdict: "pass", rule: name, detail: "from " + end(f.out.Src, f.out.Proto, f.out.SrcPort)})
 			}
 			return ReasonNone
 		}

@@ -16,7 +16,8 @@ func findRoute(w *Worker, f *flow) Reason {
 		return ReasonLoop
 	}
 	if f.trace != nil {
-		f.trace(step{stage: "route", verdict: "pass", detail: "to port " + f.to.Name})
+		prefix, _ := f.tables.Match(f.out.Dst)
+		f.trace(step{stage: "route", verdict: "pass", detail: prefix.String() + " to port " + f.to.Name})
 	}
 	return ReasonNone
 }

@@ -19,6 +19,9 @@ func (w *Worker) slow(p *pkt) {
 	info, f := &w.info, &w.flow
 	r := Reason(packet.Parse(p.data, int(p.nb.Total), info))
 	*f = flow{tables: w.tables, orig: info.Tuple, in: w.tables.Port(p.nb.IPort), inID: p.nb.IPort, rule: noRule}
+	if w.dry != nil {
+		f.trace = w.dry.headers(p, info, r)
+	}
 	switch {
 	case r != ReasonNone:
 	case f.in == nil:
@@ -42,6 +45,9 @@ func (w *Worker) route(p *pkt, info *packet.Info, f *flow) Reason {
 		w.answer(p, info, packet.TimeExceeded, 0)
 		return ReasonTTL
 	}
+	if w.dry != nil {
+		w.dry.say("hop limit", "pass", "%d", info.TTL)
+	}
 	switch {
 	case info.FragOff != 0:
 		return w.laterFragment(p, info)
@@ -60,8 +66,10 @@ func (w *Worker) route(p *pkt, info *packet.Info, f *flow) Reason {
 			return r
 		}
 	}
-	if segmentSize(p, info) > uint32(c.Dirs[ref.Dir()].MTU) {
+	if size := segmentSize(p, info); size > uint32(c.Dirs[ref.Dir()].MTU) {
 		return w.oversize(p, info, ref)
+	} else if w.dry != nil {
+		w.dry.fits(size, &c.Dirs[ref.Dir()])
 	}
 	w.deliver(p, info, c, ref.Dir())
 	return ReasonNone
@@ -72,6 +80,9 @@ func (w *Worker) deliver(p *pkt, info *packet.Info, c *conntrack.Conn, dir int) 
 	d := &c.Dirs[dir&1]
 	if d.Flags&conntrack.FlagNAT != 0 {
 		w.rewrite(p, info, &c.Dirs[dir&1^1])
+		if w.dry != nil {
+			w.dry.rewritten(d.Tuple(), c.Dirs[dir&1^1].Tuple().Reply())
+		}
 	}
 	w.account(p, c, dir)
 	w.send(p, d.Out)
@@ -86,9 +97,15 @@ func (w *Worker) connection(p *pkt, info *packet.Info, f *flow) (conntrack.Ref, 
 		if lane, ok := w.homeOf(&key); ok {
 			return ref, w.handOver(p, info, lane)
 		}
+		if w.dry != nil {
+			w.dry.say("connection", "new", "none has these addresses and ports")
+		}
 		return w.newConnection(p, info, f)
 	}
 	c := w.conns.Conn(ref)
+	if w.dry != nil {
+		w.dry.connection(c, ref, info.TCPFlags)
+	}
 	if info.Proto == packet.ProtoTCP && c.TCPReopens(info.TCPFlags) {
 		w.conns.Delete(ref)
 		return w.newConnection(p, info, f)
@@ -175,14 +192,14 @@ func opens(t packet.Tuple, flags uint8) bool {
 
 func (w *Worker) insert(f *flow) (conntrack.Ref, error) {
 	orig, reply := conntrack.MakeKey(f.orig), conntrack.MakeKey(f.out.Reply())
-	if w.conns.Lookup(&reply) != conntrack.NoRef {
+	if w.conns.Has(&reply) {
 		return conntrack.NoRef, conntrack.ErrClash
 	}
 	if err := w.claim(&orig, &reply); err != nil {
 		return conntrack.NoRef, err
 	}
 	ref, err := w.conns.Insert(&orig, &reply, f.inID, w.ms, w.timeouts.UDP)
-	if err != nil && w.peers != nil {
+	if err != nil && w.peers != nil && w.dry == nil {
 		w.peers.disclaim(&orig, &reply, w.lane)
 	}
 	return ref, err
@@ -222,6 +239,9 @@ func (w *Worker) valid(p *pkt, ref conntrack.Ref) (keep bool, r Reason) {
 		}
 		if !keep {
 			w.conns.Delete(ref)
+			if w.dry != nil && r == ReasonNone {
+				w.dry.forgotten()
+			}
 			return false, r
 		}
 	}
@@ -245,6 +265,9 @@ func (w *Worker) revalidate(c *conntrack.Conn, ref conntrack.Ref) (keep bool, r 
 		f.inID, f.in = id, w.tables.Port(id)
 	}
 	f.kept, f.keep = c.Dirs[conntrack.Reply].Tuple().Reply(), true
+	if w.dry != nil {
+		f.trace = w.dry.again(f.orig)
+	}
 	r = w.judge(f)
 	switch {
 	case f.moved:

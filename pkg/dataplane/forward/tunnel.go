@@ -70,6 +70,9 @@ func (w *Worker) decapsulate(p *pkt) bool {
 		w.drop(p, ReasonTunnelCongestion)
 		return false
 	}
+	if w.dry != nil {
+		w.dry.say("tunnel", "pass", "VXLAN %d from %s: what is in it comes from port %s", v.VNI, v.Src, w.dry.port(end))
+	}
 	c := w.counters(p.nb.IPort)
 	c.RxPackets++
 	c.RxBytes += uint64(p.nb.Total)
@@ -101,6 +104,9 @@ func (w *Worker) encapsulate(p *pkt, tunnel uint32) bool {
 	}
 	nb, h := p.nb, port.Tunnel
 	n := h.Len()
+	if w.dry != nil {
+		w.dry.remote = port
+	}
 	off := int(nb.Off)
 	buf := w.area.NbufBytes(p.idx)
 	if off < abi.NbufHdr+n {

@@ -121,6 +121,9 @@ type Worker struct {
 	tapped bool // something is captured
 	parts  [chainMax][]byte
 	epoch  int64 // what to add to now for Unix time
+
+	// Of a worker that only tries a packet, see dryrun.go; nil for all others.
+	dry *dryRun
 }
 
 // Run forwards until ctx is done. It locks its goroutine to a thread, which ends

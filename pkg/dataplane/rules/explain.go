@@ -118,16 +118,16 @@ func (l *List) mismatch(r *rule, q *query) string {
 func (q *query) l4() string {
 	switch {
 	case q.proto == packet.ProtoICMP || q.proto == packet.ProtoICMPv6:
-		return fmt.Sprintf("%s type %d code %d", protocol(q.proto), q.port>>8, q.port&0xff)
+		return fmt.Sprintf("%s type %d code %d", packet.ProtocolName(q.proto), q.port>>8, q.port&0xff)
 	case packet.HasPorts(q.proto):
-		return fmt.Sprintf("%s port %d", protocol(q.proto), q.port)
+		return fmt.Sprintf("%s port %d", packet.ProtocolName(q.proto), q.port)
 	}
-	return protocol(q.proto)
+	return packet.ProtocolName(q.proto)
 }
 
 // String describes what the match wants.
 func (m match) String() string {
-	s := protocol(m.proto)
+	s := packet.ProtocolName(m.proto)
 	switch {
 	case m.icmp && m.mask == 0xffff:
 		return fmt.Sprintf("%s type %d code %d", s, m.first>>8, m.first&0xff)
@@ -141,26 +141,6 @@ func (m match) String() string {
 		return fmt.Sprintf("%s port %d", s, m.first)
 	}
 	return fmt.Sprintf("%s ports %d-%d", s, m.first, m.last)
-}
-
-func protocol(p uint8) string {
-	switch p {
-	case packet.ProtoICMP:
-		return "ICMP"
-	case packet.ProtoTCP:
-		return "TCP"
-	case packet.ProtoUDP:
-		return "UDP"
-	case packet.ProtoDCCP:
-		return "DCCP"
-	case packet.ProtoICMPv6:
-		return "ICMPv6"
-	case packet.ProtoSCTP:
-		return "SCTP"
-	case packet.ProtoUDPLite:
-		return "UDP-Lite"
-	}
-	return fmt.Sprintf("protocol %d", p)
 }
 
 // Explain is Trace in a line of words.

@@ -69,3 +69,8 @@ func (s *Server) Monitor(req *dataplanev1.MonitorRequest, stream grpc.ServerStre
 func (s *Server) Capture(req *dataplanev1.CaptureRequest, stream grpc.ServerStreamingServer[dataplanev1.CapturedPacket]) error {
 	return s.Forwarder.Captures.Capture(req, stream)
 }
+
+// Trace implements Observation.
+func (s *Server) Trace(ctx context.Context, req *dataplanev1.TraceRequest) (*dataplanev1.TraceResponse, error) {
+	return s.Forwarder.Trace(ctx, req)
+}

@@ -3039,6 +3039,467 @@ func (x *ExplainStep) GetDetail() string {
 	return ""
 }
 
+type TraceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Port that the packet comes from, by name. "": where packets from its source
+	// come from.
+	Port string `protobuf:"bytes,1,opt,name=port,proto3" json:"port,omitempty"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*TraceRequest_Description
+	//	*TraceRequest_Packet
+	What isTraceRequest_What `protobuf_oneof:"what"`
+	// Of the whole packet, in bytes. 0: packet is all of it, or a description's is as
+	// short as can be.
+	Length        uint32 `protobuf:"varint,4,opt,name=length,proto3" json:"length,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceRequest) Reset() {
+	*x = TraceRequest{}
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceRequest) ProtoMessage() {}
+
+func (x *TraceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceRequest.ProtoReflect.Descriptor instead.
+func (*TraceRequest) Descriptor() ([]byte, []int) {
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *TraceRequest) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+func (x *TraceRequest) GetWhat() isTraceRequest_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *TraceRequest) GetDescription() *PacketDescription {
+	if x != nil {
+		if x, ok := x.What.(*TraceRequest_Description); ok {
+			return x.Description
+		}
+	}
+	return nil
+}
+
+func (x *TraceRequest) GetPacket() []byte {
+	if x != nil {
+		if x, ok := x.What.(*TraceRequest_Packet); ok {
+			return x.Packet
+		}
+	}
+	return nil
+}
+
+func (x *TraceRequest) GetLength() uint32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+type isTraceRequest_What interface {
+	isTraceRequest_What()
+}
+
+type TraceRequest_Description struct {
+	Description *PacketDescription `protobuf:"bytes,2,opt,name=description,proto3,oneof"`
+}
+
+type TraceRequest_Packet struct {
+	// The packet, or its first bytes with all headers, from the IP header on.
+	Packet []byte `protobuf:"bytes,3,opt,name=packet,proto3,oneof"`
+}
+
+func (*TraceRequest_Description) isTraceRequest_What() {}
+
+func (*TraceRequest_Packet) isTraceRequest_What() {}
+
+// PacketDescription is a packet whose data are zeros.
+type PacketDescription struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tuple         *Tuple                 `protobuf:"bytes,1,opt,name=tuple,proto3" json:"tuple,omitempty"` // src_port, of ICMP the identifier, 0: one that no connection has
+	IcmpType      uint32                 `protobuf:"varint,2,opt,name=icmp_type,json=icmpType,proto3" json:"icmp_type,omitempty"`
+	IcmpCode      uint32                 `protobuf:"varint,3,opt,name=icmp_code,json=icmpCode,proto3" json:"icmp_code,omitempty"`
+	TcpFlags      uint32                 `protobuf:"varint,4,opt,name=tcp_flags,json=tcpFlags,proto3" json:"tcp_flags,omitempty"` // as in the header; 0: SYN
+	HopLimit      uint32                 `protobuf:"varint,5,opt,name=hop_limit,json=hopLimit,proto3" json:"hop_limit,omitempty"` // 0: 64
+	DontFragment  bool                   `protobuf:"varint,6,opt,name=dont_fragment,json=dontFragment,proto3" json:"dont_fragment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PacketDescription) Reset() {
+	*x = PacketDescription{}
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PacketDescription) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PacketDescription) ProtoMessage() {}
+
+func (x *PacketDescription) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PacketDescription.ProtoReflect.Descriptor instead.
+func (*PacketDescription) Descriptor() ([]byte, []int) {
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *PacketDescription) GetTuple() *Tuple {
+	if x != nil {
+		return x.Tuple
+	}
+	return nil
+}
+
+func (x *PacketDescription) GetIcmpType() uint32 {
+	if x != nil {
+		return x.IcmpType
+	}
+	return 0
+}
+
+func (x *PacketDescription) GetIcmpCode() uint32 {
+	if x != nil {
+		return x.IcmpCode
+	}
+	return 0
+}
+
+func (x *PacketDescription) GetTcpFlags() uint32 {
+	if x != nil {
+		return x.TcpFlags
+	}
+	return 0
+}
+
+func (x *PacketDescription) GetHopLimit() uint32 {
+	if x != nil {
+		return x.HopLimit
+	}
+	return 0
+}
+
+func (x *PacketDescription) GetDontFragment() bool {
+	if x != nil {
+		return x.DontFragment
+	}
+	return false
+}
+
+type TraceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "forwarded", "answered" (by the router itself) or "dropped".
+	Verdict string        `protobuf:"bytes,1,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Reason  string        `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // of a drop: as ListDrops calls it; "" if no port has the source
+	Stages  []*TraceStage `protobuf:"bytes,3,rep,name=stages,proto3" json:"stages,omitempty"`
+	// As it came.
+	Port   string `protobuf:"bytes,4,opt,name=port,proto3" json:"port,omitempty"`
+	Packet []byte `protobuf:"bytes,5,opt,name=packet,proto3" json:"packet,omitempty"` // its first bytes, with all headers
+	Length uint32 `protobuf:"varint,6,opt,name=length,proto3" json:"length,omitempty"`
+	Tuple  *Tuple `protobuf:"bytes,7,opt,name=tuple,proto3" json:"tuple,omitempty"`
+	// What would leave: the packet, its pieces, or what the router answers.
+	Sent          []*TracedPacket `protobuf:"bytes,8,rep,name=sent,proto3" json:"sent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceResponse) Reset() {
+	*x = TraceResponse{}
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceResponse) ProtoMessage() {}
+
+func (x *TraceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceResponse.ProtoReflect.Descriptor instead.
+func (*TraceResponse) Descriptor() ([]byte, []int) {
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *TraceResponse) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *TraceResponse) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *TraceResponse) GetStages() []*TraceStage {
+	if x != nil {
+		return x.Stages
+	}
+	return nil
+}
+
+func (x *TraceResponse) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+func (x *TraceResponse) GetPacket() []byte {
+	if x != nil {
+		return x.Packet
+	}
+	return nil
+}
+
+func (x *TraceResponse) GetLength() uint32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *TraceResponse) GetTuple() *Tuple {
+	if x != nil {
+		return x.Tuple
+	}
+	return nil
+}
+
+func (x *TraceResponse) GetSent() []*TracedPacket {
+	if x != nil {
+		return x.Sent
+	}
+	return nil
+}
+
+type TraceStage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stage         string                 `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`     // "ingress port", "headers", "connection", "route", ...
+	Verdict       string                 `protobuf:"bytes,2,opt,name=verdict,proto3" json:"verdict,omitempty"` // "pass", "allow", "deny", "audit", "open", "drop", "sent", ...
+	Rule          string                 `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`       // rule, service or NAT that decided
+	Detail        string                 `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TraceStage) Reset() {
+	*x = TraceStage{}
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TraceStage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TraceStage) ProtoMessage() {}
+
+func (x *TraceStage) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TraceStage.ProtoReflect.Descriptor instead.
+func (*TraceStage) Descriptor() ([]byte, []int) {
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *TraceStage) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
+}
+
+func (x *TraceStage) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *TraceStage) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *TraceStage) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+type TracedPacket struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Port     string                 `protobuf:"bytes,1,opt,name=port,proto3" json:"port,omitempty"`
+	Tuple    *Tuple                 `protobuf:"bytes,2,opt,name=tuple,proto3" json:"tuple,omitempty"`
+	HopLimit uint32                 `protobuf:"varint,3,opt,name=hop_limit,json=hopLimit,proto3" json:"hop_limit,omitempty"`
+	Length   uint32                 `protobuf:"varint,4,opt,name=length,proto3" json:"length,omitempty"`
+	Packet   []byte                 `protobuf:"bytes,5,opt,name=packet,proto3" json:"packet,omitempty"` // its first bytes, with all headers
+	// The router made it for the sender, and it is no piece of the packet.
+	Answer bool `protobuf:"varint,6,opt,name=answer,proto3" json:"answer,omitempty"`
+	// Of a tunnel's packet: its other end, and the port that takes it there.
+	Remote        string `protobuf:"bytes,7,opt,name=remote,proto3" json:"remote,omitempty"`
+	Carrier       string `protobuf:"bytes,8,opt,name=carrier,proto3" json:"carrier,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TracedPacket) Reset() {
+	*x = TracedPacket{}
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TracedPacket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TracedPacket) ProtoMessage() {}
+
+func (x *TracedPacket) ProtoReflect() protoreflect.Message {
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TracedPacket.ProtoReflect.Descriptor instead.
+func (*TracedPacket) Descriptor() ([]byte, []int) {
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *TracedPacket) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+func (x *TracedPacket) GetTuple() *Tuple {
+	if x != nil {
+		return x.Tuple
+	}
+	return nil
+}
+
+func (x *TracedPacket) GetHopLimit() uint32 {
+	if x != nil {
+		return x.HopLimit
+	}
+	return 0
+}
+
+func (x *TracedPacket) GetLength() uint32 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *TracedPacket) GetPacket() []byte {
+	if x != nil {
+		return x.Packet
+	}
+	return nil
+}
+
+func (x *TracedPacket) GetAnswer() bool {
+	if x != nil {
+		return x.Answer
+	}
+	return false
+}
+
+func (x *TracedPacket) GetRemote() string {
+	if x != nil {
+		return x.Remote
+	}
+	return ""
+}
+
+func (x *TracedPacket) GetCarrier() string {
+	if x != nil {
+		return x.Carrier
+	}
+	return ""
+}
+
 type MonitorRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Filter        *Filter                `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
@@ -3048,7 +3509,7 @@ type MonitorRequest struct {
 
 func (x *MonitorRequest) Reset() {
 	*x = MonitorRequest{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[35]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3060,7 +3521,7 @@ func (x *MonitorRequest) String() string {
 func (*MonitorRequest) ProtoMessage() {}
 
 func (x *MonitorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[35]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3073,7 +3534,7 @@ func (x *MonitorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MonitorRequest.ProtoReflect.Descriptor instead.
 func (*MonitorRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{35}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *MonitorRequest) GetFilter() *Filter {
@@ -3103,7 +3564,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[36]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3115,7 +3576,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[36]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3128,7 +3589,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{36}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Event) GetTimeUnixNano() int64 {
@@ -3211,7 +3672,7 @@ type CaptureRequest struct {
 
 func (x *CaptureRequest) Reset() {
 	*x = CaptureRequest{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[37]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3223,7 +3684,7 @@ func (x *CaptureRequest) String() string {
 func (*CaptureRequest) ProtoMessage() {}
 
 func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[37]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3236,7 +3697,7 @@ func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureRequest.ProtoReflect.Descriptor instead.
 func (*CaptureRequest) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{37}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CaptureRequest) GetPort() string {
@@ -3268,7 +3729,7 @@ type CapturedPacket struct {
 
 func (x *CapturedPacket) Reset() {
 	*x = CapturedPacket{}
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[38]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3280,7 +3741,7 @@ func (x *CapturedPacket) String() string {
 func (*CapturedPacket) ProtoMessage() {}
 
 func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
-	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[38]
+	mi := &file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3293,7 +3754,7 @@ func (x *CapturedPacket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapturedPacket.ProtoReflect.Descriptor instead.
 func (*CapturedPacket) Descriptor() ([]byte, []int) {
-	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{38}
+	return file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CapturedPacket) GetTimeUnixNano() int64 {
@@ -3609,7 +4070,44 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x18\n" +
 	"\averdict\x18\x02 \x01(\tR\averdict\x12\x12\n" +
 	"\x04rule\x18\x03 \x01(\tR\x04rule\x12\x16\n" +
-	"\x06detail\x18\x04 \x01(\tR\x06detail\"D\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\"\xa7\x01\n" +
+	"\fTraceRequest\x12\x12\n" +
+	"\x04port\x18\x01 \x01(\tR\x04port\x12I\n" +
+	"\vdescription\x18\x02 \x01(\v2%.netio.dataplane.v1.PacketDescriptionH\x00R\vdescription\x12\x18\n" +
+	"\x06packet\x18\x03 \x01(\fH\x00R\x06packet\x12\x16\n" +
+	"\x06length\x18\x04 \x01(\rR\x06lengthB\x06\n" +
+	"\x04what\"\xdd\x01\n" +
+	"\x11PacketDescription\x12/\n" +
+	"\x05tuple\x18\x01 \x01(\v2\x19.netio.dataplane.v1.TupleR\x05tuple\x12\x1b\n" +
+	"\ticmp_type\x18\x02 \x01(\rR\bicmpType\x12\x1b\n" +
+	"\ticmp_code\x18\x03 \x01(\rR\bicmpCode\x12\x1b\n" +
+	"\ttcp_flags\x18\x04 \x01(\rR\btcpFlags\x12\x1b\n" +
+	"\thop_limit\x18\x05 \x01(\rR\bhopLimit\x12#\n" +
+	"\rdont_fragment\x18\x06 \x01(\bR\fdontFragment\"\xa4\x02\n" +
+	"\rTraceResponse\x12\x18\n" +
+	"\averdict\x18\x01 \x01(\tR\averdict\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x126\n" +
+	"\x06stages\x18\x03 \x03(\v2\x1e.netio.dataplane.v1.TraceStageR\x06stages\x12\x12\n" +
+	"\x04port\x18\x04 \x01(\tR\x04port\x12\x16\n" +
+	"\x06packet\x18\x05 \x01(\fR\x06packet\x12\x16\n" +
+	"\x06length\x18\x06 \x01(\rR\x06length\x12/\n" +
+	"\x05tuple\x18\a \x01(\v2\x19.netio.dataplane.v1.TupleR\x05tuple\x124\n" +
+	"\x04sent\x18\b \x03(\v2 .netio.dataplane.v1.TracedPacketR\x04sent\"h\n" +
+	"\n" +
+	"TraceStage\x12\x14\n" +
+	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x18\n" +
+	"\averdict\x18\x02 \x01(\tR\averdict\x12\x12\n" +
+	"\x04rule\x18\x03 \x01(\tR\x04rule\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\"\xea\x01\n" +
+	"\fTracedPacket\x12\x12\n" +
+	"\x04port\x18\x01 \x01(\tR\x04port\x12/\n" +
+	"\x05tuple\x18\x02 \x01(\v2\x19.netio.dataplane.v1.TupleR\x05tuple\x12\x1b\n" +
+	"\thop_limit\x18\x03 \x01(\rR\bhopLimit\x12\x16\n" +
+	"\x06length\x18\x04 \x01(\rR\x06length\x12\x16\n" +
+	"\x06packet\x18\x05 \x01(\fR\x06packet\x12\x16\n" +
+	"\x06answer\x18\x06 \x01(\bR\x06answer\x12\x16\n" +
+	"\x06remote\x18\a \x01(\tR\x06remote\x12\x18\n" +
+	"\acarrier\x18\b \x01(\tR\acarrier\"D\n" +
 	"\x0eMonitorRequest\x122\n" +
 	"\x06filter\x18\x01 \x01(\v2\x1a.netio.dataplane.v1.FilterR\x06filter\"\x9c\x02\n" +
 	"\x05Event\x12$\n" +
@@ -3641,13 +4139,14 @@ const file_pkg_dataplane_api_v1_dataplane_proto_rawDesc = "" +
 	"\x04PASS\x10\x032\xa2\x01\n" +
 	"\rConfiguration\x12L\n" +
 	"\x05Apply\x12 .netio.dataplane.v1.ApplyRequest\x1a!.netio.dataplane.v1.ApplyResponse\x12C\n" +
-	"\x03Get\x12\x1e.netio.dataplane.v1.GetRequest\x1a\x1c.netio.dataplane.v1.Snapshot2\xd6\x04\n" +
+	"\x03Get\x12\x1e.netio.dataplane.v1.GetRequest\x1a\x1c.netio.dataplane.v1.Snapshot2\xa4\x05\n" +
 	"\vObservation\x12O\n" +
 	"\x06Status\x12!.netio.dataplane.v1.StatusRequest\x1a\".netio.dataplane.v1.StatusResponse\x12X\n" +
 	"\tListPorts\x12$.netio.dataplane.v1.ListPortsRequest\x1a%.netio.dataplane.v1.ListPortsResponse\x12M\n" +
 	"\tListFlows\x12$.netio.dataplane.v1.ListFlowsRequest\x1a\x18.netio.dataplane.v1.Flow0\x01\x12X\n" +
 	"\tListDrops\x12$.netio.dataplane.v1.ListDropsRequest\x1a%.netio.dataplane.v1.ListDropsResponse\x12R\n" +
-	"\aExplain\x12\".netio.dataplane.v1.ExplainRequest\x1a#.netio.dataplane.v1.ExplainResponse\x12J\n" +
+	"\aExplain\x12\".netio.dataplane.v1.ExplainRequest\x1a#.netio.dataplane.v1.ExplainResponse\x12L\n" +
+	"\x05Trace\x12 .netio.dataplane.v1.TraceRequest\x1a!.netio.dataplane.v1.TraceResponse\x12J\n" +
 	"\aMonitor\x12\".netio.dataplane.v1.MonitorRequest\x1a\x19.netio.dataplane.v1.Event0\x01\x12S\n" +
 	"\aCapture\x12\".netio.dataplane.v1.CaptureRequest\x1a\".netio.dataplane.v1.CapturedPacket0\x01B2Z0netio.dev/netio/pkg/dataplane/api/v1;dataplanev1b\x06proto3"
 
@@ -3664,7 +4163,7 @@ func file_pkg_dataplane_api_v1_dataplane_proto_rawDescGZIP() []byte {
 }
 
 var file_pkg_dataplane_api_v1_dataplane_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pkg_dataplane_api_v1_dataplane_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_pkg_dataplane_api_v1_dataplane_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_pkg_dataplane_api_v1_dataplane_proto_goTypes = []any{
 	(Action)(0),               // 0: netio.dataplane.v1.Action
 	(Port_Kind)(0),            // 1: netio.dataplane.v1.Port.Kind
@@ -3703,11 +4202,16 @@ var file_pkg_dataplane_api_v1_dataplane_proto_goTypes = []any{
 	(*ExplainRequest)(nil),    // 34: netio.dataplane.v1.ExplainRequest
 	(*ExplainResponse)(nil),   // 35: netio.dataplane.v1.ExplainResponse
 	(*ExplainStep)(nil),       // 36: netio.dataplane.v1.ExplainStep
-	(*MonitorRequest)(nil),    // 37: netio.dataplane.v1.MonitorRequest
-	(*Event)(nil),             // 38: netio.dataplane.v1.Event
-	(*CaptureRequest)(nil),    // 39: netio.dataplane.v1.CaptureRequest
-	(*CapturedPacket)(nil),    // 40: netio.dataplane.v1.CapturedPacket
-	nil,                       // 41: netio.dataplane.v1.Port.TagsEntry
+	(*TraceRequest)(nil),      // 37: netio.dataplane.v1.TraceRequest
+	(*PacketDescription)(nil), // 38: netio.dataplane.v1.PacketDescription
+	(*TraceResponse)(nil),     // 39: netio.dataplane.v1.TraceResponse
+	(*TraceStage)(nil),        // 40: netio.dataplane.v1.TraceStage
+	(*TracedPacket)(nil),      // 41: netio.dataplane.v1.TracedPacket
+	(*MonitorRequest)(nil),    // 42: netio.dataplane.v1.MonitorRequest
+	(*Event)(nil),             // 43: netio.dataplane.v1.Event
+	(*CaptureRequest)(nil),    // 44: netio.dataplane.v1.CaptureRequest
+	(*CapturedPacket)(nil),    // 45: netio.dataplane.v1.CapturedPacket
+	nil,                       // 46: netio.dataplane.v1.Port.TagsEntry
 }
 var file_pkg_dataplane_api_v1_dataplane_proto_depIdxs = []int32{
 	6,  // 0: netio.dataplane.v1.ApplyRequest.snapshot:type_name -> netio.dataplane.v1.Snapshot
@@ -3730,7 +4234,7 @@ var file_pkg_dataplane_api_v1_dataplane_proto_depIdxs = []int32{
 	10, // 17: netio.dataplane.v1.Settings.timeouts:type_name -> netio.dataplane.v1.Timeouts
 	9,  // 18: netio.dataplane.v1.Settings.vxlan:type_name -> netio.dataplane.v1.Vxlan
 	1,  // 19: netio.dataplane.v1.Port.kind:type_name -> netio.dataplane.v1.Port.Kind
-	41, // 20: netio.dataplane.v1.Port.tags:type_name -> netio.dataplane.v1.Port.TagsEntry
+	46, // 20: netio.dataplane.v1.Port.tags:type_name -> netio.dataplane.v1.Port.TagsEntry
 	15, // 21: netio.dataplane.v1.Policy.ingress:type_name -> netio.dataplane.v1.Rule
 	15, // 22: netio.dataplane.v1.Policy.egress:type_name -> netio.dataplane.v1.Rule
 	0,  // 23: netio.dataplane.v1.Rule.action:type_name -> netio.dataplane.v1.Action
@@ -3747,31 +4251,39 @@ var file_pkg_dataplane_api_v1_dataplane_proto_depIdxs = []int32{
 	33, // 34: netio.dataplane.v1.ListDropsResponse.drops:type_name -> netio.dataplane.v1.DropCount
 	28, // 35: netio.dataplane.v1.ExplainRequest.tuple:type_name -> netio.dataplane.v1.Tuple
 	36, // 36: netio.dataplane.v1.ExplainResponse.steps:type_name -> netio.dataplane.v1.ExplainStep
-	27, // 37: netio.dataplane.v1.MonitorRequest.filter:type_name -> netio.dataplane.v1.Filter
-	28, // 38: netio.dataplane.v1.Event.tuple:type_name -> netio.dataplane.v1.Tuple
-	2,  // 39: netio.dataplane.v1.Configuration.Apply:input_type -> netio.dataplane.v1.ApplyRequest
-	5,  // 40: netio.dataplane.v1.Configuration.Get:input_type -> netio.dataplane.v1.GetRequest
-	21, // 41: netio.dataplane.v1.Observation.Status:input_type -> netio.dataplane.v1.StatusRequest
-	24, // 42: netio.dataplane.v1.Observation.ListPorts:input_type -> netio.dataplane.v1.ListPortsRequest
-	29, // 43: netio.dataplane.v1.Observation.ListFlows:input_type -> netio.dataplane.v1.ListFlowsRequest
-	31, // 44: netio.dataplane.v1.Observation.ListDrops:input_type -> netio.dataplane.v1.ListDropsRequest
-	34, // 45: netio.dataplane.v1.Observation.Explain:input_type -> netio.dataplane.v1.ExplainRequest
-	37, // 46: netio.dataplane.v1.Observation.Monitor:input_type -> netio.dataplane.v1.MonitorRequest
-	39, // 47: netio.dataplane.v1.Observation.Capture:input_type -> netio.dataplane.v1.CaptureRequest
-	3,  // 48: netio.dataplane.v1.Configuration.Apply:output_type -> netio.dataplane.v1.ApplyResponse
-	6,  // 49: netio.dataplane.v1.Configuration.Get:output_type -> netio.dataplane.v1.Snapshot
-	22, // 50: netio.dataplane.v1.Observation.Status:output_type -> netio.dataplane.v1.StatusResponse
-	25, // 51: netio.dataplane.v1.Observation.ListPorts:output_type -> netio.dataplane.v1.ListPortsResponse
-	30, // 52: netio.dataplane.v1.Observation.ListFlows:output_type -> netio.dataplane.v1.Flow
-	32, // 53: netio.dataplane.v1.Observation.ListDrops:output_type -> netio.dataplane.v1.ListDropsResponse
-	35, // 54: netio.dataplane.v1.Observation.Explain:output_type -> netio.dataplane.v1.ExplainResponse
-	38, // 55: netio.dataplane.v1.Observation.Monitor:output_type -> netio.dataplane.v1.Event
-	40, // 56: netio.dataplane.v1.Observation.Capture:output_type -> netio.dataplane.v1.CapturedPacket
-	48, // [48:57] is the sub-list for method output_type
-	39, // [39:48] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	38, // 37: netio.dataplane.v1.TraceRequest.description:type_name -> netio.dataplane.v1.PacketDescription
+	28, // 38: netio.dataplane.v1.PacketDescription.tuple:type_name -> netio.dataplane.v1.Tuple
+	40, // 39: netio.dataplane.v1.TraceResponse.stages:type_name -> netio.dataplane.v1.TraceStage
+	28, // 40: netio.dataplane.v1.TraceResponse.tuple:type_name -> netio.dataplane.v1.Tuple
+	41, // 41: netio.dataplane.v1.TraceResponse.sent:type_name -> netio.dataplane.v1.TracedPacket
+	28, // 42: netio.dataplane.v1.TracedPacket.tuple:type_name -> netio.dataplane.v1.Tuple
+	27, // 43: netio.dataplane.v1.MonitorRequest.filter:type_name -> netio.dataplane.v1.Filter
+	28, // 44: netio.dataplane.v1.Event.tuple:type_name -> netio.dataplane.v1.Tuple
+	2,  // 45: netio.dataplane.v1.Configuration.Apply:input_type -> netio.dataplane.v1.ApplyRequest
+	5,  // 46: netio.dataplane.v1.Configuration.Get:input_type -> netio.dataplane.v1.GetRequest
+	21, // 47: netio.dataplane.v1.Observation.Status:input_type -> netio.dataplane.v1.StatusRequest
+	24, // 48: netio.dataplane.v1.Observation.ListPorts:input_type -> netio.dataplane.v1.ListPortsRequest
+	29, // 49: netio.dataplane.v1.Observation.ListFlows:input_type -> netio.dataplane.v1.ListFlowsRequest
+	31, // 50: netio.dataplane.v1.Observation.ListDrops:input_type -> netio.dataplane.v1.ListDropsRequest
+	34, // 51: netio.dataplane.v1.Observation.Explain:input_type -> netio.dataplane.v1.ExplainRequest
+	37, // 52: netio.dataplane.v1.Observation.Trace:input_type -> netio.dataplane.v1.TraceRequest
+	42, // 53: netio.dataplane.v1.Observation.Monitor:input_type -> netio.dataplane.v1.MonitorRequest
+	44, // 54: netio.dataplane.v1.Observation.Capture:input_type -> netio.dataplane.v1.CaptureRequest
+	3,  // 55: netio.dataplane.v1.Configuration.Apply:output_type -> netio.dataplane.v1.ApplyResponse
+	6,  // 56: netio.dataplane.v1.Configuration.Get:output_type -> netio.dataplane.v1.Snapshot
+	22, // 57: netio.dataplane.v1.Observation.Status:output_type -> netio.dataplane.v1.StatusResponse
+	25, // 58: netio.dataplane.v1.Observation.ListPorts:output_type -> netio.dataplane.v1.ListPortsResponse
+	30, // 59: netio.dataplane.v1.Observation.ListFlows:output_type -> netio.dataplane.v1.Flow
+	32, // 60: netio.dataplane.v1.Observation.ListDrops:output_type -> netio.dataplane.v1.ListDropsResponse
+	35, // 61: netio.dataplane.v1.Observation.Explain:output_type -> netio.dataplane.v1.ExplainResponse
+	39, // 62: netio.dataplane.v1.Observation.Trace:output_type -> netio.dataplane.v1.TraceResponse
+	43, // 63: netio.dataplane.v1.Observation.Monitor:output_type -> netio.dataplane.v1.Event
+	45, // 64: netio.dataplane.v1.Observation.Capture:output_type -> netio.dataplane.v1.CapturedPacket
+	55, // [55:65] is the sub-list for method output_type
+	45, // [45:55] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_pkg_dataplane_api_v1_dataplane_proto_init() }
@@ -3784,13 +4296,17 @@ func file_pkg_dataplane_api_v1_dataplane_proto_init() {
 		(*ApplyRequest_Delta)(nil),
 	}
 	file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[14].OneofWrappers = []any{}
+	file_pkg_dataplane_api_v1_dataplane_proto_msgTypes[35].OneofWrappers = []any{
+		(*TraceRequest_Description)(nil),
+		(*TraceRequest_Packet)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pkg_dataplane_api_v1_dataplane_proto_rawDesc), len(file_pkg_dataplane_api_v1_dataplane_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   40,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -182,6 +182,7 @@ const (
 	Observation_ListFlows_FullMethodName = "/netio.dataplane.v1.Observation/ListFlows"
 	Observation_ListDrops_FullMethodName = "/netio.dataplane.v1.Observation/ListDrops"
 	Observation_Explain_FullMethodName   = "/netio.dataplane.v1.Observation/Explain"
+	Observation_Trace_FullMethodName     = "/netio.dataplane.v1.Observation/Trace"
 	Observation_Monitor_FullMethodName   = "/netio.dataplane.v1.Observation/Monitor"
 	Observation_Capture_FullMethodName   = "/netio.dataplane.v1.Observation/Capture"
 )
@@ -196,6 +197,9 @@ type ObservationClient interface {
 	ListDrops(ctx context.Context, in *ListDropsRequest, opts ...grpc.CallOption) (*ListDropsResponse, error)
 	// Explain tells what would become of a packet, and which rule decides.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
+	// Trace tells stage by stage what the forwarder would do with a packet now. It
+	// does it to a copy: nothing is sent, counted or remembered.
+	Trace(ctx context.Context, in *TraceRequest, opts ...grpc.CallOption) (*TraceResponse, error)
 	// Monitor streams verdicts as they are given: first packets and drops. The
 	// stream never slows forwarding: what a slow reader misses is counted in
 	// Event.lost.
@@ -271,6 +275,16 @@ func (c *observationClient) Explain(ctx context.Context, in *ExplainRequest, opt
 	return out, nil
 }
 
+func (c *observationClient) Trace(ctx context.Context, in *TraceRequest, opts ...grpc.CallOption) (*TraceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TraceResponse)
+	err := c.cc.Invoke(ctx, Observation_Trace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *observationClient) Monitor(ctx context.Context, in *MonitorRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Event], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Observation_ServiceDesc.Streams[1], Observation_Monitor_FullMethodName, cOpts...)
@@ -319,6 +333,9 @@ type ObservationServer interface {
 	ListDrops(context.Context, *ListDropsRequest) (*ListDropsResponse, error)
 	// Explain tells what would become of a packet, and which rule decides.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
+	// Trace tells stage by stage what the forwarder would do with a packet now. It
+	// does it to a copy: nothing is sent, counted or remembered.
+	Trace(context.Context, *TraceRequest) (*TraceResponse, error)
 	// Monitor streams verdicts as they are given: first packets and drops. The
 	// stream never slows forwarding: what a slow reader misses is counted in
 	// Event.lost.
@@ -349,6 +366,9 @@ func (UnimplementedObservationServer) ListDrops(context.Context, *ListDropsReque
 }
 func (UnimplementedObservationServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
+}
+func (UnimplementedObservationServer) Trace(context.Context, *TraceRequest) (*TraceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Trace not implemented")
 }
 func (UnimplementedObservationServer) Monitor(*MonitorRequest, grpc.ServerStreamingServer[Event]) error {
 	return status.Error(codes.Unimplemented, "method Monitor not implemented")
@@ -460,6 +480,24 @@ func _Observation_Explain_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Observation_Trace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TraceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ObservationServer).Trace(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Observation_Trace_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ObservationServer).Trace(ctx, req.(*TraceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Observation_Monitor_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(MonitorRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -504,6 +542,10 @@ var Observation_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Explain",
 			Handler:    _Observation_Explain_Handler,
+		},
+		{
+			MethodName: "Trace",
+			Handler:    _Observation_Trace_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
