@@ -5,6 +5,7 @@ package netioctl
 import (
 	"cmp"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,8 @@ type app struct {
 	now         func() time.Time
 
 	host            *host
+	hostRoute       func(netip.Addr) (string, error)
+	far             otherNodes // nil: this machine's daemons are all that can be reached
 	format          format
 	forwarderSocket string
 	agentSocket     string
@@ -39,7 +42,7 @@ type app struct {
 }
 
 func newApp(version string, out, errOut io.Writer) *app {
-	return &app{name: "netioctl", version: version, out: out, errOut: errOut, zone: time.Local, now: time.Now, host: &host{"/", runCommand}, completionTimeout: time.Second}
+	return &app{name: "netioctl", version: version, out: out, errOut: errOut, zone: time.Local, now: time.Now, host: &host{"/", runCommand}, hostRoute: hostRoute, completionTimeout: time.Second}
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -48,9 +51,10 @@ func (a *app) rootCommand() *cobra.Command {
 		Use:   "netioctl",
 		Short: "Show what NetIO does on this machine",
 		Long: `Show what NetIO does on this machine: ports, flows, drops, live verdicts and
-packets, and which policy rule decides about a packet. It changes nothing.
+packets, what becomes of a packet, and which policy rule decides. It changes nothing.
 
-Exit codes: 0 done, 1 error, 2 wrong usage, 3 "policy explain": denied.`,
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 "policy explain" and
+"trace": denied or dropped.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
@@ -71,6 +75,7 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 3 "policy explain": denied.`,
 		a.statusCommand(),
 		a.portsCommand(),
 		a.flowsCommand(),
+		a.traceCommand(),
 		a.policyCommand(),
 		a.dropsCommand(),
 		a.monitorCommand(),

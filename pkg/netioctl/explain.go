@@ -46,6 +46,12 @@ Exits with 3 if the packet would not get through.`,
 			return a.explain(cmd.Context(), args[0], args[1], flags)
 		},
 	}
+	packetFlags(cmd, &flags)
+	return cmd
+}
+
+// packetFlags are the flags of what asks about a packet.
+func packetFlags(cmd *cobra.Command, flags *explainFlags) {
 	s := cmd.Flags()
 	s.IntVar(&flags.icmpType, "icmp-type", -1, "ICMP type, 0 to 255")
 	s.IntVar(&flags.icmpCode, "icmp-code", -1, "ICMP code, 0 to 255")
@@ -55,7 +61,6 @@ Exits with 3 if the packet would not get through.`,
 	for _, name := range []string{"icmp-type", "icmp-code", "source-port"} {
 		flagCompletion(cmd, name, cobra.NoFileCompletions)
 	}
-	return cmd
 }
 
 // question is what policy explain has been asked, before names are looked up.
@@ -64,6 +69,7 @@ type question struct {
 	target             target
 	icmpType, icmpCode uint32
 	family             int // 4, 6, or 0 for either
+	echo               bool
 }
 
 // parseQuestion reads the arguments; its errors are about usage.
@@ -199,8 +205,8 @@ func (a *app) showExplanation(w io.Writer, src, dst place, req *dataplanev1.Expl
 }
 
 func called(p place, addr string) string {
-	if p.label == addr {
-		return addr
+	if strings.HasSuffix(p.label, addr) {
+		return printable(p.label)
 	}
 	return fmt.Sprintf("%s (%s)", printable(p.label), addr)
 }

@@ -5,8 +5,11 @@ package netioctl
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	agentv1 "netio.dev/netio/pkg/agent/api/v1"
 	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
@@ -32,11 +36,15 @@ type fakeForwarder struct {
 	events  []*dataplanev1.Event
 	packets []*dataplanev1.CapturedPacket
 	// end is what a stream returns after the last of them; nil: it stays open.
-	end error
+	end   error
+	ports []*dataplanev1.PortStatus // instead of the fixed ones
 	// dropped are the answers to ListDrops, one after the other; nil: a fixed one.
 	dropped chan *dataplanev1.ListDropsResponse
 	// requests that were made.
 	explained chan *dataplanev1.ExplainRequest
+	traced    chan *dataplanev1.TraceRequest
+	// trace answers instead of the fixed data.
+	trace     func(*dataplanev1.TraceRequest) (*dataplanev1.TraceResponse, error)
 	monitored chan *dataplanev1.MonitorRequest
 	captured  chan *dataplanev1.CaptureRequest
 	listed    chan *dataplanev1.ListFlowsRequest
@@ -69,6 +77,9 @@ func (f *fakeForwarder) Status(context.Context, *dataplanev1.StatusRequest) (*da
 }
 
 func (f *fakeForwarder) ListPorts(context.Context, *dataplanev1.ListPortsRequest) (*dataplanev1.ListPortsResponse, error) {
+	if f.ports != nil {
+		return &dataplanev1.ListPortsResponse{Ports: f.ports}, nil
+	}
 	return &dataplanev1.ListPortsResponse{Ports: []*dataplanev1.PortStatus{
 		{Config: hostPort1, Id: 1, Up: true, RxPackets: 9_999, RxBytes: 1_200_000, TxPackets: 10_002, TxBytes: 900_000, Connections: 3},
 		{
@@ -155,6 +166,77 @@ func (f *fakeForwarder) Explain(_ context.Context, req *dataplanev1.ExplainReque
 		},
 		&dataplanev1.ExplainStep{Stage: "ingress policy", Verdict: "drop", Detail: "a policy of the receiver forbids it; netioctl policy explain says which"},
 	)}, nil
+}
+
+// Trace is of a forwarder whose pod web takes port 8080 only.
+func (f *fakeForwarder) Trace(_ context.Context, req *dataplanev1.TraceRequest) (*dataplanev1.TraceResponse, error) {
+	if f.traced != nil {
+		f.traced <- req
+	}
+	if f.trace != nil {
+		return f.trace(req)
+	}
+	d := req.GetDescription()
+	t := proto.CloneOf(d.GetTuple())
+	if t.GetSrcPort() == 0 {
+		t.SrcPort = 49152
+	}
+	what := fmt.Sprintf("IPv4 %s %s > %s", strings.ToUpper(protocolName(t.GetProtocol())), source(t), destination(t))
+	res := &dataplanev1.TraceResponse{Verdict: "forwarded", Port: "knet12c0", Length: max(40, req.GetLength()), Tuple: t}
+	stage := func(stage, verdict, rule, detail string) {
+		res.Stages = append(res.Stages, &dataplanev1.TraceStage{Stage: stage, Verdict: verdict, Rule: rule, Detail: detail})
+	}
+	sent := func(port, src string) {
+		out := proto.CloneOf(t)
+		out.Src = src
+		res.Sent = append(res.Sent, &dataplanev1.TracedPacket{Port: port, Tuple: out, HopLimit: 63, Length: res.Length, Packet: []byte("packet")})
+		stage("transmit", "sent", "", "to port "+port)
+	}
+	stage("ingress port", "pass", "", "port knet12c0, number 2, a pod's")
+	stage("headers", "pass", "", fmt.Sprintf("%s SYN, %d bytes", what, res.GetLength()))
+	if t.GetSrc() != "10.42.0.5" {
+		stage("anti-spoofing", "drop", "", "its source address does not belong to the port; give the port the address, or look for an impostor")
+		res.Verdict, res.Reason = "dropped", "spoofed-source"
+		return res, nil
+	}
+	stage("anti-spoofing", "pass", "", "10.42.0.5 is an address of port knet12c0")
+	stage("hop limit", "pass", "", "64")
+	stage("connection", "new", "", "none has these addresses and ports")
+	switch {
+	case t.GetDst() == "192.0.2.1":
+		stage("route", "pass", "", "0.0.0.0/0 to port host")
+		stage("egress policy", "open", "", "no policy covers what knet12c0 sends")
+		stage("ingress policy", "open", "", "no policy covers what host receives")
+		stage("MTU", "pass", "", "40 bytes fit into the 1500 of port host")
+		sent("host", t.GetSrc())
+	case t.GetDst() == "10.43.0.9":
+		stage("route", "pass", "", "10.43.0.0/24 to port tunnel-node-b")
+		stage("MTU", "pass", "", "40 bytes fit into the 1450 of port tunnel-node-b")
+		sent("tunnel-node-b", t.GetSrc())
+		res.Sent[0].Remote, res.Sent[0].Carrier = "172.18.0.3", "host"
+	case t.GetDstPort() == 8080:
+		stage("route", "pass", "", "10.42.0.7/32 to port knet7f3a")
+		stage("egress policy", "open", "", "no policy covers what knet12c0 sends")
+		stage("ingress policy", "allow", "default/web/ingress[0]", "default/web/ingress[0]: allow, matches")
+		if res.GetLength() > 1450 {
+			stage("MTU", "drop", "", fmt.Sprintf("%d bytes do not fit into the 1450 of port knet7f3a", res.GetLength()))
+			stage("ICMP error", "sent", "", "10.42.0.5: too big, the MTU is 1450")
+			res.Verdict, res.Reason = "dropped", "too-big"
+			sent("knet12c0", "10.42.0.1")
+			res.Sent[0].Answer = true
+			break
+		}
+		stage("MTU", "pass", "", "40 bytes fit into the 1450 of port knet7f3a")
+		sent("knet7f3a", t.GetSrc())
+	default:
+		stage("route", "pass", "", "10.42.0.7/32 to port knet7f3a")
+		stage("egress policy", "open", "", "no policy covers what knet12c0 sends")
+		stage("ingress policy", "deny", "isolation by default/web",
+			"default/web/ingress[0]: no match, TCP port 80 is not TCP port 8080 or ICMP type 8; isolation by default/web: deny, no rule allows it, and the policy isolates the pod")
+		stage("ingress policy", "drop", "", "a policy of the receiver forbids it; netioctl policy explain says which")
+		res.Verdict, res.Reason = "dropped", "policy-ingress"
+	}
+	return res, nil
 }
 
 func (f *fakeForwarder) Monitor(req *dataplanev1.MonitorRequest, stream grpc.ServerStreamingServer[dataplanev1.Event]) error {
@@ -268,6 +350,7 @@ func newBed(t *testing.T, fw *fakeForwarder, withAgent bool) *bed {
 	b.zone = time.UTC
 	b.completionTimeout = time.Minute // the machine may be busy
 	b.now = func() time.Time { return fakeNow }
+	b.hostRoute = func(a netip.Addr) (string, error) { return a.String() + " by 172.18.0.1 on eth0", nil }
 	return b
 }
 

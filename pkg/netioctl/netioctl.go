@@ -29,10 +29,10 @@ const (
 	exitOK     = 0
 	exitError  = 1
 	exitUsage  = 2 // the command line is wrong
-	exitDenied = 3 // policy explain: the packet would not get through
+	exitDenied = 3 // policy explain, trace: the packet would not get through
 )
 
-// errDenied ends policy explain; what there is to say has been said.
+// errDenied ends policy explain and trace; what there is to say has been said.
 var errDenied = errors.New("denied")
 
 // usageError is a mistake on the command line.

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netioctl
+
+import (
+	"strings"
+	"testing"
+
+	dataplanev1 "netio.dev/netio/pkg/dataplane/api/v1"
+)
+
+func TestTraceAsks(t *testing.T) {
+	for args, want := range map[string]string{
+		"default/client default/web:8080":                           `port:"knet12c0" description:{tuple:{src:"10.42.0.5" dst:"10.42.0.7" protocol:6 dst_port:8080} hop_limit:64 dont_fragment:true}`,
+		"client default/web":                                        `port:"knet12c0" description:{tuple:{src:"10.42.0.5" dst:"10.42.0.7" protocol:1 dst_port:2048} icmp_type:8 hop_limit:64 dont_fragment:true}`,
+		"client default/web -6":                                     `port:"knet12c0" description:{tuple:{src:"fd00:42::5" dst:"fd00:42::7" protocol:58 dst_port:32768} icmp_type:128 hop_limit:64 dont_fragment:true}`,
+		"client default/web:icmp":                                   `port:"knet12c0" description:{tuple:{src:"10.42.0.5" dst:"10.42.0.7" protocol:1 dst_port:2048} icmp_type:8 hop_limit:64 dont_fragment:true}`,
+		"client default/web --icmp-type 0":                          `port:"knet12c0" description:{tuple:{src:"10.42.0.5" dst:"10.42.0.7" protocol:1} hop_limit:64 dont_fragment:true}`,
+		"client default/web:80/udp --fragments --hop-limit 1":       `port:"knet12c0" description:{tuple:{src:"10.42.0.5" dst:"10.42.0.7" protocol:17 dst_port:80} hop_limit:1}`,
+		"client web:80 --from 10.0.0.66":                            ``,
+		"client default/web:80 --from 10.0.0.66":                    `port:"knet12c0" description:{tuple:{src:"10.0.0.66" dst:"10.42.0.7" protocol:6 dst_port:80} hop_limit:64 dont_fragment:true}`,
+		"client default/web:80 --source-port 7 --tcp-flags ack,fin": `port:"knet12c0" description:{tuple:{src:"10.42.0.5" dst:"10.42.0.7" protocol:6 src_port:7 dst_port:80} tcp_flags:17 hop_limit:64 dont_fragment:true}`,
+		"world default/web:8080 --length 900":                       `description:{tuple:{src:"192.0.2.1" dst:"10.42.0.7" protocol:6 dst_port:8080} hop_limit:64 dont_fragment:true} length:900`,
+		"host default/web:80":                                       `port:"host" description:{tuple:{src:"10.42.0.1" dst:"10.42.0.7" protocol:6 dst_port:80} hop_limit:64 dont_fragment:true}`,
+		"10.9.9.9 default/web:80":                                   `description:{tuple:{src:"10.9.9.9" dst:"10.42.0.7" protocol:6 dst_port:80} hop_limit:64 dont_fragment:true}`,
+		"client [2001:db8::9]:443":                                  `port:"knet12c0" description:{tuple:{src:"fd00:42::5" dst:"2001:db8::9" protocol:6 dst_port:443} hop_limit:64 dont_fragment:true}`,
+	} {
+		t.Run(args, func(t *testing.T) {
+			fw := goldenForwarder()
+			fw.traced = make(chan *dataplanev1.TraceRequest, 1)
+			b := newBed(t, fw, true)
+			code := b.do(t, append([]string{"trace"}, strings.Fields(args)...)...)
+			if want == "" {
+				if code != exitError {
+					t.Errorf("exit code %d", code)
+				}
+				return
+			}
+			if code != exitDenied && code != exitOK {
+				t.Fatalf("exit code %d: %s", code, b.errOut.String())
+			}
+			if got := strings.Join(strings.Fields((<-fw.traced).String()), " "); got != want {
+				t.Errorf("request %s\nwant    %s", got, want)
+			}
+		})
+	}
+}
+
+func TestTraceRefuses(t *testing.T) {
+	for args, want := range map[string]string{
+		"client":                                  "expected SRC and DST[:PORT]",
+		"client web:80 --length 70000":            "--length 70000",
+		"client web:80 --hop-limit 0":             "--hop-limit 0",
+		"client web:80 --tcp-flags sin":           `--tcp-flags "sin": expected fin, syn`,
+		"client web:80/udp --tcp-flags syn":       "udp has none",
+		"client web:80 --from pod":                `--from "pod": expected an IP address`,
+		"client web --icmp-code 4":                "needs --icmp-type",
+		"client default/web:80 -4 -6":             "exclude each other",
+		"client default/web:icmp --source-port 9": "has no ports",
+	} {
+		b := newBed(t, goldenForwarder(), true)
+		code := b.do(t, append([]string{"trace"}, strings.Fields(args)...)...)
+		if code != exitUsage || !strings.Contains(b.errOut.String(), want) {
+			t.Errorf("%s: exit code %d, %q; want %q", args, code, b.errOut.String(), want)
+		}
+	}
+}
