@@ -110,6 +110,7 @@ func (d *demo) play(ctx context.Context) error {
 			{"client sends to web, 8 TCP streams", d.startTransfer},
 			{"a NetIOPolicy lets only client reach web", d.applyPolicy},
 			{"netioctl tells why", d.showVerdict},
+			{"netioctl follows packets to their end", d.showTraces},
 			{"the transfer goes on", d.transferGoesOn},
 		}},
 		{"Failures, during the transfer", []step{

@@ -131,6 +131,28 @@ func BenchmarkForward(b *testing.B) {
 	}
 }
 
+// BenchmarkRehearse measures how long a trace holds up a worker's packets: a dry run
+// of a first packet through a service, beside so many connections.
+func BenchmarkRehearse(b *testing.B) {
+	for _, flows := range []uint32{1000, 1 << 20} {
+		b.Run(fmt.Sprintf("flows=%d", flows), func(b *testing.B) {
+			dev, w, _ := testForwarder(b, fullSnapshot(), memdev.Config{Nbufs: 1024, Forget: true, Deferred: true}, int(flows)+1024)
+			newLoader(dev, loads[0], flows).open(b, w)
+			area, err := newRehearsalArea()
+			if err != nil {
+				b.Fatal(err)
+			}
+			var data [loadSize]byte
+			r := rehearsal{port: 1, data: udp4(data[:], addr("10.0.0.1").V4(), addr("10.96.0.1").V4(), 7, 80, loadSize), total: loadSize}
+			for b.Loop() {
+				if o, err := w.rehearse(area, r); err != nil || o.reason != ReasonNone {
+					b.Fatal(o, err)
+				}
+			}
+		})
+	}
+}
+
 // loader refills the InQ of a device with packets of random flows, touching as
 // little as it can: the headers of packets that lie ready.
 type loader struct {
