@@ -91,7 +91,7 @@ func (w *Worker) rehearse(area *abi.Area, r rehearsal) (outcome, error) {
 	n := copy(area.NbufBytes(0)[abi.NbufData:], r.data)
 	nb.IPort, nb.Off, nb.Len, nb.Total = r.port, abi.NbufData, uint16(n), uint32(r.total)
 	s.ents[0] = abi.Entry(abi.InRX, 0)
-	s.vector(1)
+	s.try()
 
 	o := outcome{dryRun: s.dry}
 	for _, c := range s.ports {
@@ -113,6 +113,30 @@ func (w *Worker) rehearse(area *abi.Area, r rehearsal) (outcome, error) {
 		o.dropped(o.reason)
 	}
 	return o, nil
+}
+
+// try does to the packet of nbuf 0 what vector and forward do.
+func (w *Worker) try() {
+	p := &w.pkts[0]
+	p.n = 1
+	if !w.open(p, 0) {
+		return
+	}
+	w.prepare(p)
+	var c conntrack.Conn
+	var ref conntrack.Ref
+	if p.fast { // the fast path looks for its connection in the overlay alone
+		if ref = w.conns.Lookup(&p.key); ref != conntrack.NoRef {
+			c = *w.conns.Conn(ref)
+		}
+	}
+	before := *p
+	before.data = slices.Clone(p.data)
+	w.preload(w.pkts[:1])
+	w.handle(p)
+	if w.Stats.SlowPath == 0 {
+		w.dry.fast(&before, &c, ref)
+	}
 }
 
 // shadow is a worker that can do nothing but rehearse one packet.
@@ -198,6 +222,22 @@ func (d *dryRun) connection(c *conntrack.Conn, ref conntrack.Ref, flags uint8) {
 func (d *dryRun) again(first packet.Tuple) func(step) {
 	d.say("connection", "judge", "the configuration has changed since: %s is judged again", between(first))
 	return d.add
+}
+
+// fast tells of a packet that the fast path has forwarded.
+func (d *dryRun) fast(p *pkt, c *conntrack.Conn, ref conntrack.Ref) {
+	var info packet.Info
+	// Header checksums are not its business: an endpoint that sends a wrong one harms
+	// its own connection.
+	_ = packet.Parse(p.data, int(p.nb.Total), &info)
+	info.Tuple, info.TCPFlags = p.key.Tuple(), p.tcp
+	d.headers(p, &info, ReasonNone)
+	d.connection(c, ref, p.tcp)
+	dir := &c.Dirs[ref.Dir()]
+	d.fits(p.size, dir)
+	if dir.Flags&conntrack.FlagNAT != 0 {
+		d.rewritten(dir.Tuple(), c.Dirs[ref.Other().Dir()].Tuple().Reply())
+	}
 }
 
 // forgotten tells that a connection is no more, whatever was said of its first packet.

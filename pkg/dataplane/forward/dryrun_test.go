@@ -71,8 +71,9 @@ func rehearsed(rx memdev.Rx) rehearsal {
 	return rehearsal{port: rx.Port, nb: nb, data: rx.Data[:n], total: len(rx.Data)}
 }
 
-// try rehearses a packet at a lane, and wants nothing changed by it.
-func (b *bed) try(w *Worker, rx memdev.Rx) outcome {
+// try rehearses a packet at a lane, to which another one may have handed it over, and
+// wants nothing changed by it.
+func (b *bed) try(w *Worker, rx memdev.Rx, handed bool) outcome {
 	b.Helper()
 	if b.area == nil {
 		var err error
@@ -81,7 +82,9 @@ func (b *bed) try(w *Worker, rx memdev.Rx) outcome {
 		}
 	}
 	before := w.digest()
-	o, err := w.rehearse(b.area, rehearsed(rx))
+	r := rehearsed(rx)
+	r.handed = handed
+	o, err := w.rehearse(b.area, r)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -118,6 +118,10 @@ func (b *laneBed) receive(lane int, rx received) ([]memdev.Packet, []string) {
 	b.Helper()
 	before, stats := b.total(), b.stats()
 	rx.Lane = lane
+	told := b.try(b.f.workers[lane], rx.Rx, false)
+	if told.lane >= 0 {
+		told = b.try(b.f.workers[told.lane], rx.Rx, true)
+	}
 	b.dev.Receive(rx.Rx)
 	b.settle()
 	after, now := b.total(), b.stats()
@@ -140,7 +144,9 @@ func (b *laneBed) receive(lane int, rx received) ([]memdev.Packet, []string) {
 	if n := after.TxPackets - before.TxPackets; n != uint64(len(sent)) || now.TxPackets-stats.TxPackets != n {
 		b.Errorf("%d packets sent, but a port counts %d and the workers %d", len(sent), n, now.TxPackets-stats.TxPackets)
 	}
-	return sent, reasonsBetween(before, after)
+	reasons := reasonsBetween(before, after)
+	b.foretold(told, sent, reasons)
+	return sent, reasons
 }
 
 func reasonsBetween(before, after PortCounters) []string {

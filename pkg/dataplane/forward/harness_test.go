@@ -201,7 +201,7 @@ func (b *bed) receive(packets ...received) []memdev.Packet {
 	}
 	var told *outcome
 	if len(rx) == 1 && !b.blind {
-		o := b.try(b.w, rx[0])
+		o := b.try(b.w, rx[0], false)
 		told = &o
 	}
 	b.dev.Receive(rx...)

@@ -65,8 +65,7 @@ func TestTrace(t *testing.T) {
 			"route pass\negress policy allow out/world\ningress policy open\nsource NAT pass masq4\nMTU pass\nrewrite pass\ntransmit sent\nhost: 192.0.2.1 > 198.51.100.7"},
 		"denied": {s: udp("10.0.0.1", "10.0.0.3"), verdict: "dropped", reason: ReasonPolicyEgress, want: opening +
 			"route pass\negress policy deny isolation by out\negress policy drop"},
-		"of a known connection": {s: udp("10.0.0.1", "10.0.0.2"), known: []string{"a"}, verdict: "forwarded", want: first +
-			"hop limit pass\nconnection known isolation by watch\nMTU pass\ntransmit sent\nb: 10.0.0.1 > 10.0.0.2"},
+		"of a known connection": {s: udp("10.0.0.1", "10.0.0.2"), known: []string{"a"}, verdict: "forwarded", want: "ingress port pass\nheaders pass\nconnection known isolation by watch\nMTU pass\ntransmit sent\nb: 10.0.0.1 > 10.0.0.2"},
 		"an answer to nothing": {s: echo("10.0.0.1", "10.0.0.2", 1).answer(), verdict: "dropped", reason: ReasonNoConnection, want: first +
 			"hop limit pass\nconnection new\nconnection drop"},
 		"spoofed": {s: udp("10.0.0.9", "10.0.0.2"), port: "a", verdict: "dropped", reason: ReasonSpoofed, want: "ingress port pass\nheaders pass\nanti-spoofing drop"},
@@ -195,5 +194,49 @@ func TestTraceRefuses(t *testing.T) {
 				t.Errorf("error %v, want %s about %s", err, c.code, c.want)
 			}
 		})
+	}
+}
+
+// TestTraceLanes: a trace finds connections and fragments of every lane.
+func TestTraceLanes(t *testing.T) {
+	b := newLaneBed(t, podNet(masquerade), 3)
+	trace := func(req *dataplanev1.TraceRequest) *dataplanev1.TraceResponse {
+		t.Helper()
+		type answer struct {
+			res *dataplanev1.TraceResponse
+			err error
+		}
+		done := make(chan answer)
+		go func() {
+			res, err := b.f.Trace(t.Context(), req)
+			done <- answer{res, err}
+		}()
+		for {
+			select {
+			case a := <-done:
+				if a.err != nil {
+					t.Fatal(a.err)
+				}
+				return a.res
+			default:
+				b.settle()
+			}
+		}
+	}
+	for lane := range 3 {
+		s := udp("10.0.0.1", "198.51.100.7").with(func(s *spec) { s.sport += uint16(lane) })
+		out := s.hop().with(func(s *spec) { s.src = "192.0.2.1" })
+		b.pass(lane, "a", s, "host", out)
+		for _, req := range []*dataplanev1.TraceRequest{s.traced("a"), out.back().traced("host")} {
+			if res := trace(req); res.GetVerdict() != "forwarded" || !strings.Contains(lines(res), "connection known") {
+				t.Errorf("lane %d: %s:\n%s", lane, res.GetVerdict(), lines(res))
+			}
+		}
+		first := udp("10.0.0.2", "10.0.0.3").with(func(s *spec) { s.mf, s.id, s.size = true, 7+uint32(lane), 16 })
+		b.pass(lane, "b", first, "c", first.hop())
+		rest := first.with(func(s *spec) { s.mf, s.off = false, 24 })
+		if res := trace(rest.traced("b")); res.GetVerdict() != "forwarded" || !strings.Contains(lines(res), "fragment pass") {
+			t.Errorf("lane %d, a later fragment: %s:\n%s", lane, res.GetVerdict(), lines(res))
+		}
 	}
 }
