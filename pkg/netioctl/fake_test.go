@@ -5,6 +5,7 @@ package netioctl
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
@@ -168,6 +169,9 @@ func (f *fakeForwarder) Explain(_ context.Context, req *dataplanev1.ExplainReque
 	)}, nil
 }
 
+// samplePacket is a SYN from 10.42.0.5:49152 to 10.43.0.9:80.
+var samplePacket, _ = hex.DecodeString("45000028000040003f06276e0a2a00050a2b0009c000005000000000000000005002ffffdb2f0000")
+
 // Trace is of a forwarder whose pod web takes port 8080 only.
 func (f *fakeForwarder) Trace(_ context.Context, req *dataplanev1.TraceRequest) (*dataplanev1.TraceResponse, error) {
 	if f.traced != nil {
@@ -189,7 +193,7 @@ func (f *fakeForwarder) Trace(_ context.Context, req *dataplanev1.TraceRequest) 
 	sent := func(port, src string) {
 		out := proto.CloneOf(t)
 		out.Src = src
-		res.Sent = append(res.Sent, &dataplanev1.TracedPacket{Port: port, Tuple: out, HopLimit: 63, Length: res.Length, Packet: []byte("packet")})
+		res.Sent = append(res.Sent, &dataplanev1.TracedPacket{Port: port, Tuple: out, HopLimit: 63, Length: res.Length, Packet: samplePacket})
 		stage("transmit", "sent", "", "to port "+port)
 	}
 	stage("ingress port", "pass", "", "port knet12c0, number 2, a pod's")

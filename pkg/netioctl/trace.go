@@ -3,7 +3,9 @@
 package netioctl
 
 import (
+	"cmp"
 	"context"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -22,6 +24,8 @@ type traceFlags struct {
 	hopLimit  int
 	tcpFlags  []string
 	fragments bool
+	ingress   string // port that brings it, instead of SRC's own
+	packet    string // the packet itself, in hexadecimal
 }
 
 func (a *app) traceCommand() *cobra.Command {
@@ -40,7 +44,8 @@ name, an address, "host", or "world", an address outside; IPv6 addresses as
 request. A TCP packet is a SYN unless --tcp-flags says otherwise.
 
 Without --source-port the packet is the first one of a new connection; with it, it
-may belong to one that is there.
+may belong to one that is there. --packet takes a packet that is known byte for byte,
+as tcpdump -x or another node's trace shows it, instead of SRC and DST.
 
 Exits with 3 if the packet is dropped.`,
 		Example: `  netioctl trace default/client default/web:80
@@ -49,10 +54,19 @@ Exits with 3 if the packet is dropped.`,
   netioctl trace world web:443
   netioctl trace client web:80 --length 1500
   netioctl trace client web:80 --from 10.0.0.66
-  netioctl trace client web:80 --source-port 40112 --tcp-flags ack`,
-		Args:              arguments(2, 2, "SRC and DST[:PORT]"),
+  netioctl trace client web:80 --source-port 40112 --tcp-flags ack
+  netioctl trace --ingress tunnel-n2 --packet 4500002800004000...`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if flags.packet != "" {
+				return arguments(0, 0, "")(cmd, args)
+			}
+			return arguments(2, 2, "SRC and DST[:PORT]")(cmd, args)
+		},
 		ValidArgsFunction: a.completeExplain,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if flags.packet != "" {
+				return a.tracePacket(cmd.Context(), flags)
+			}
 			return a.trace(cmd.Context(), args[0], args[1], flags)
 		},
 	}
@@ -62,10 +76,13 @@ Exits with 3 if the packet is dropped.`,
 	s.IntVar(&flags.length, "length", 0, "bytes of the packet, IP header included; 0: headers only")
 	s.IntVar(&flags.hopLimit, "hop-limit", 64, "TTL or hop limit, 1 to 255")
 	s.StringSliceVar(&flags.tcpFlags, "tcp-flags", nil, "TCP flags: fin, syn, rst, psh, ack, urg")
+	s.StringVar(&flags.ingress, "ingress", "", "port that brings the packet, instead of SRC's own")
+	s.StringVar(&flags.packet, "packet", "", "the packet in hexadecimal, from the IP header on; all headers suffice, with --length")
 	s.BoolVar(&flags.fragments, "fragments", false, "IPv4: the packet may be cut into fragments")
-	for _, name := range []string{"from", "length", "hop-limit"} {
+	for _, name := range []string{"from", "length", "hop-limit", "packet"} {
 		flagCompletion(cmd, name, cobra.NoFileCompletions)
 	}
+	flagCompletion(cmd, "ingress", a.completePorts)
 	fixedCompletion(cmd, "tcp-flags", tcpFlagNames...)
 	return cmd
 }
@@ -84,12 +101,12 @@ func parseTrace(src, dst string, flags traceFlags) (question, *dataplanev1.Packe
 		return q, nil, err
 	}
 	q.echo = isICMP(uint32(q.target.protocol)) && !given
-	d, err := flags.packet(&q)
+	d, err := flags.description(&q)
 	return q, d, err
 }
 
-// packet is what the flags say of it.
-func (f *traceFlags) packet(q *question) (*dataplanev1.PacketDescription, error) {
+// description is what the flags say of the packet.
+func (f *traceFlags) description(q *question) (*dataplanev1.PacketDescription, error) {
 	d := &dataplanev1.PacketDescription{HopLimit: uint32(f.hopLimit), DontFragment: !f.fragments}
 	switch {
 	case f.length < 0 || f.length > 65535:
@@ -130,8 +147,7 @@ func (a *app) trace(ctx context.Context, srcArg, dstArg string, flags traceFlags
 		return err
 	}
 	defer fw.Close()
-	w := &walk{app: a, here: a.nodeName(ctx)}
-	start := way{node: w.here, fw: fw}
+	w, start := a.newWalk(ctx, fw)
 	src, node, err := a.locateAnywhere(ctx, fw, q.source)
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
@@ -147,7 +163,7 @@ func (a *app) trace(ctx context.Context, srcArg, dstArg string, flags traceFlags
 	if err != nil {
 		return fmt.Errorf("destination: %w", err)
 	}
-	start.port = src.port
+	start.port = cmp.Or(flags.ingress, src.port)
 	if flags.from != "" {
 		src.addresses = parseAddresses([]string{flags.from})
 		src.label += " as " + src.addresses[0].String()
@@ -170,10 +186,49 @@ func (a *app) trace(ctx context.Context, srcArg, dstArg string, flags traceFlags
 		d.Tuple.DstPort = d.IcmpType<<8 | d.IcmpCode
 	}
 	start.req = &dataplanev1.TraceRequest{Port: start.port, What: &dataplanev1.TraceRequest_Description{Description: d}, Length: uint32(flags.length)}
+	return w.run(ctx, start, src, dst)
+}
+
+// tracePacket is trace for a packet that is given as it is.
+func (a *app) tracePacket(ctx context.Context, flags traceFlags) error {
+	data, err := hex.DecodeString(strings.Join(strings.Fields(flags.packet), ""))
+	switch {
+	case err != nil:
+		return usagef("--packet: %w; expected hexadecimal digits, as 4500...", err)
+	case flags.length != 0 && flags.length < len(data) || flags.length > 65535:
+		return usagef("--length %d: expected %d, as --packet has bytes, to 65535", flags.length, len(data))
+	case flags.from != "" || len(flags.tcpFlags) > 0 || flags.sourcePort != 0 || flags.icmpType >= 0:
+		return usagef("--packet says all of the packet: only --ingress and --length go with it")
+	}
+	fw, err := a.forwarder()
+	if err != nil {
+		return err
+	}
+	defer fw.Close()
+	w, start := a.newWalk(ctx, fw)
+	if start.port = flags.ingress; start.port != "" {
+		p, err := a.lookup(ctx, fw, start.port)
+		if err != nil {
+			return err
+		}
+		start.port = p.port
+	}
+	start.req = &dataplanev1.TraceRequest{Port: start.port, What: &dataplanev1.TraceRequest_Packet{Packet: data}, Length: uint32(flags.length)}
+	return w.run(ctx, start, place{}, place{})
+}
+
+// newWalk begins a walk at this node.
+func (a *app) newWalk(ctx context.Context, fw *forwarder) (*walk, way) {
+	w := &walk{app: a, here: a.nodeName(ctx)}
+	return w, way{node: w.here, fw: fw}
+}
+
+// run carries a walk out and shows it.
+func (w *walk) run(ctx context.Context, start way, src, dst place) error {
 	if err := w.follow(ctx, start); err != nil {
 		return err
 	}
-	if err := a.showWalk(w, src, dst); err != nil {
+	if err := w.showWalk(w, src, dst); err != nil {
 		return err
 	}
 	if w.dropped() {

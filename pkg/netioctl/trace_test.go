@@ -54,6 +54,10 @@ func TestTraceRefuses(t *testing.T) {
 		"client web:80 --tcp-flags sin":           `--tcp-flags "sin": expected fin, syn`,
 		"client web:80/udp --tcp-flags syn":       "udp has none",
 		"client web:80 --from pod":                `--from "pod": expected an IP address`,
+		"--packet 4500 client web":                `"client" is too much`,
+		"--packet 45x0":                           "--packet: encoding/hex",
+		"--packet 45000028 --length 3":            "--length 3: expected 4",
+		"--packet 45000028 --from 10.0.0.1":       "only --ingress and --length go with it",
 		"client web --icmp-code 4":                "needs --icmp-type",
 		"client default/web:80 -4 -6":             "exclude each other",
 		"client default/web:icmp --source-port 9": "has no ports",
@@ -63,5 +67,33 @@ func TestTraceRefuses(t *testing.T) {
 		if code != exitUsage || !strings.Contains(b.errOut.String(), want) {
 			t.Errorf("%s: exit code %d, %q; want %q", args, code, b.errOut.String(), want)
 		}
+	}
+}
+
+// TestTracePacket gives the forwarder a packet as it is.
+func TestTracePacket(t *testing.T) {
+	for args, want := range map[string]string{
+		"--packet 45000028": `packet:"E\x00\x00("`,
+		"--packet 45000028 --ingress default/web --length 1500": `port:"knet7f3a" packet:"E\x00\x00(" length:1500`,
+		"--packet 45000028 --ingress host":                      `port:"host" packet:"E\x00\x00("`,
+	} {
+		t.Run(args, func(t *testing.T) {
+			fw := goldenForwarder()
+			var got *dataplanev1.TraceRequest
+			fw.trace = func(req *dataplanev1.TraceRequest) (*dataplanev1.TraceResponse, error) {
+				got = req
+				return forwarded(&dataplanev1.Tuple{Src: "10.42.0.5", Dst: "10.42.0.7", Protocol: 6, SrcPort: 1, DstPort: 2}, "knet7f3a", ""), nil
+			}
+			b := newBed(t, fw, true)
+			if code := b.do(t, append([]string{"trace"}, strings.Fields(args)...)...); code != exitOK {
+				t.Fatalf("exit code %d: %s", code, b.errOut.String())
+			}
+			if !strings.HasPrefix(b.out.String(), "10.42.0.5 -> 10.42.0.7, tcp port 2, 40 bytes\n") || !strings.Contains(b.out.String(), "delivered to default/web") {
+				t.Errorf("printed\n%s", b.out.String())
+			}
+			if got := strings.Join(strings.Fields(got.String()), " "); got != want {
+				t.Errorf("request %s\nwant    %s", got, want)
+			}
+		})
 	}
 }

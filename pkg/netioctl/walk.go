@@ -25,6 +25,7 @@ type walk struct {
 	here string // this node's name, "" if not known
 	ways []*way
 	end  string // how it ends, in words
+	hint string // how to go on
 }
 
 // way is a packet's way through one node.
@@ -119,7 +120,15 @@ func (w *walk) byTunnel(ctx context.Context, at *way, out *dataplanev1.TracedPac
 	if at.node == "" {
 		return way{}, false
 	}
-	return w.goTo(ctx, node, tunnelPrefix+at.node, out)
+	ingress := tunnelPrefix + at.node
+	if w.far == nil {
+		w.hint = fmt.Sprintf("On node %s the way goes on with:\n  netioctl trace --ingress %s --packet %x", node, ingress, out.GetPacket())
+		if int(out.GetLength()) > len(out.GetPacket()) {
+			w.hint += fmt.Sprintf(" --length %d", out.GetLength())
+		}
+		return way{}, false
+	}
+	return w.goTo(ctx, node, ingress, out)
 }
 
 // byHost is the way out by the host's port, or by a NIC.
@@ -149,9 +158,6 @@ func (w *walk) byHost(ctx context.Context, at *way, out *dataplanev1.TracedPacke
 const hostPortName = "host"
 
 func (w *walk) goTo(ctx context.Context, node, port string, out *dataplanev1.TracedPacket) (way, bool) {
-	if w.far == nil {
-		return way{}, false
-	}
 	fw, err := w.connect(ctx, node)
 	if err != nil {
 		w.end += fmt.Sprintf("; node %s cannot be asked: %v", node, err)

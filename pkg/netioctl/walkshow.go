@@ -5,6 +5,7 @@ package netioctl
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -54,6 +55,7 @@ func (a *app) walkTable(out io.Writer, w *walk, src, dst place) error {
 	if hasPorts(t.GetProtocol()) {
 		what += " port " + strconv.FormatUint(uint64(t.GetDstPort()), 10)
 	}
+	src.label, dst.label = cmp.Or(src.label, t.GetSrc()), cmp.Or(dst.label, t.GetDst())
 	fmt.Fprintf(out, "%s -> %s, %s, %d bytes\n", called(src, t.GetSrc()), called(dst, t.GetDst()), what, w.ways[0].res.GetLength())
 	steps := 0
 	for i, at := range w.ways {
@@ -83,6 +85,9 @@ func (a *app) walkTable(out io.Writer, w *walk, src, dst place) error {
 		}
 	}
 	fmt.Fprintf(out, "\n%s\n", a.conclusion(w))
+	if w.hint != "" {
+		fmt.Fprintf(out, "\n%s\n", strings.ReplaceAll(w.hint, "netioctl ", a.name+" "))
+	}
 	return nil
 }
 
