@@ -31,7 +31,7 @@ type app struct {
 	now         func() time.Time
 
 	host            *host
-	hostRoute       func(netip.Addr) (string, error)
+	hostRoute       func(netip.Addr) (hostRoute, error)
 	far             otherNodes // nil: this machine's daemons are all that can be reached
 	format          format
 	forwarderSocket string
@@ -42,7 +42,7 @@ type app struct {
 }
 
 func newApp(version string, out, errOut io.Writer) *app {
-	return &app{name: "netioctl", version: version, out: out, errOut: errOut, zone: time.Local, now: time.Now, host: &host{"/", runCommand}, hostRoute: hostRoute, completionTimeout: time.Second}
+	return &app{name: "netioctl", version: version, out: out, errOut: errOut, zone: time.Local, now: time.Now, host: &host{"/", runCommand}, hostRoute: thisHostRoute, completionTimeout: time.Second}
 }
 
 func (a *app) rootCommand() *cobra.Command {

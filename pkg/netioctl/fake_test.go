@@ -334,6 +334,7 @@ type bed struct {
 	*app
 	out, errOut bytes.Buffer
 	dir         string
+	hostSource  netip.Addr // that the host sends with, if it is valid
 }
 
 // newBed starts the daemons that are not nil.
@@ -354,7 +355,9 @@ func newBed(t *testing.T, fw *fakeForwarder, withAgent bool) *bed {
 	b.zone = time.UTC
 	b.completionTimeout = time.Minute // the machine may be busy
 	b.now = func() time.Time { return fakeNow }
-	b.hostRoute = func(a netip.Addr) (string, error) { return a.String() + " by 172.18.0.1 on eth0", nil }
+	b.hostRoute = func(a netip.Addr) (hostRoute, error) {
+		return hostRoute{text: a.String() + " by 172.18.0.1 on eth0", src: b.hostSource, link: "eth0"}, nil
+	}
 	return b
 }
 

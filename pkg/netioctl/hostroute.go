@@ -10,29 +10,54 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hostRoute is where this machine's kernel would send what is for an address, in
-// words. The network namespace is that of netioctl.
-func hostRoute(dst netip.Addr) (string, error) {
+// hostRoute is where a machine's kernel sends what is for an address.
+type hostRoute struct {
+	text string     // in words
+	src  netip.Addr // that the machine itself sends with; not valid without one
+	link string     // interface, "" if it is none
+}
+
+// thisHostRoute asks this machine's kernel, in the network namespace of netioctl.
+func thisHostRoute(dst netip.Addr) (hostRoute, error) {
 	routes, err := netlink.RouteGet(dst.AsSlice())
 	if err != nil {
-		return "", err
+		return hostRoute{}, err
 	}
 	if len(routes) == 0 {
-		return "", fmt.Errorf("no route to %s", dst)
+		return hostRoute{}, fmt.Errorf("no route to %s", dst)
 	}
 	r := routes[0]
 	switch r.Type {
 	case unix.RTN_LOCAL:
-		return dst.String() + " is its own", nil
+		return hostRoute{text: dst.String() + " is its own"}, nil
 	case unix.RTN_BLACKHOLE, unix.RTN_UNREACHABLE, unix.RTN_PROHIBIT:
-		return "it has no way to " + dst.String(), nil
+		return hostRoute{text: "it has no way to " + dst.String()}, nil
 	}
-	s := dst.String()
+	h := hostRoute{text: dst.String()}
+	if src, ok := netip.AddrFromSlice(r.Src); ok {
+		h.src = src.Unmap()
+	}
 	if r.Gw != nil {
-		s += " by " + r.Gw.String()
+		h.text += " by " + r.Gw.String()
 	}
 	if link, err := netlink.LinkByIndex(r.LinkIndex); err == nil {
-		s += " on " + link.Attrs().Name
+		h.link = link.Attrs().Name
+		h.text += " on " + h.link
 	}
-	return s, nil
+	return h, nil
+}
+
+// sendsAs gives the host's place the addresses with which the host really sends to
+// dst, as far as its kernel can be asked: a port's own are its gateway's.
+func (a *app) sendsAs(src, dst place) place {
+	var addresses []netip.Addr
+	for _, to := range dst.addresses {
+		if r, err := a.hostRoute(to); err == nil && r.src.IsValid() {
+			addresses = append(addresses, r.src)
+		}
+	}
+	if len(addresses) > 0 {
+		src.addresses = addresses
+	}
+	return src
 }

@@ -164,6 +164,9 @@ func (a *app) trace(ctx context.Context, srcArg, dstArg string, flags traceFlags
 		return fmt.Errorf("destination: %w", err)
 	}
 	start.port = cmp.Or(flags.ingress, src.port)
+	if src.port == hostPortName && start.node == w.here {
+		src = a.sendsAs(src, dst)
+	}
 	if flags.from != "" {
 		src.addresses = parseAddresses([]string{flags.from})
 		src.label += " as " + src.addresses[0].String()

@@ -3,6 +3,7 @@
 package netioctl
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -67,6 +68,18 @@ func TestTraceRefuses(t *testing.T) {
 		if code != exitUsage || !strings.Contains(b.errOut.String(), want) {
 			t.Errorf("%s: exit code %d, %q; want %q", args, code, b.errOut.String(), want)
 		}
+	}
+}
+
+// TestTraceFromHost: the host sends with the address that its routes say.
+func TestTraceFromHost(t *testing.T) {
+	fw := goldenForwarder()
+	fw.traced = make(chan *dataplanev1.TraceRequest, 1)
+	b := newBed(t, fw, true)
+	b.hostSource = netip.MustParseAddr("172.18.0.2")
+	b.do(t, "trace", "host", "default/web:80")
+	if got := (<-fw.traced).GetDescription().GetTuple().GetSrc(); got != "172.18.0.2" {
+		t.Errorf("source %s", got)
 	}
 }
 

@@ -141,7 +141,7 @@ func (w *walk) byHost(ctx context.Context, at *way, out *dataplanev1.TracedPacke
 	w.end = fmt.Sprintf("leaves NetIO by port %s; the host's routes and firewall decide now", out.GetPort())
 	if at.node == w.here {
 		if route, err := w.hostRoute(dst); err == nil {
-			w.end = fmt.Sprintf("leaves NetIO by port %s; the host's route: %s (its firewall is not looked at)", out.GetPort(), route)
+			w.end = fmt.Sprintf("leaves NetIO by port %s; the host's route: %s (its firewall is not looked at)", out.GetPort(), route.text)
 		}
 	}
 	if w.far == nil {
