@@ -26,6 +26,7 @@ type traceFlags struct {
 	fragments bool
 	ingress   string // port that brings it, instead of SRC's own
 	packet    string // the packet itself, in hexadecimal
+	reply     bool   // the answer of a connection that is there
 }
 
 func (a *app) traceCommand() *cobra.Command {
@@ -78,6 +79,7 @@ Exits with 3 if the packet is dropped.`,
 	s.StringSliceVar(&flags.tcpFlags, "tcp-flags", nil, "TCP flags: fin, syn, rst, psh, ack, urg")
 	s.StringVar(&flags.ingress, "ingress", "", "port that brings the packet, instead of SRC's own")
 	s.StringVar(&flags.packet, "packet", "", "the packet in hexadecimal, from the IP header on; all headers suffice, with --length")
+	s.BoolVar(&flags.reply, "reply", false, "an answer, of a connection from SRC to DST that is there")
 	s.BoolVar(&flags.fragments, "fragments", false, "IPv4: the packet may be cut into fragments")
 	for _, name := range []string{"from", "length", "hop-limit", "packet"} {
 		flagCompletion(cmd, name, cobra.NoFileCompletions)
@@ -188,6 +190,12 @@ func (a *app) trace(ctx context.Context, srcArg, dstArg string, flags traceFlags
 		}
 		d.Tuple.DstPort = d.IcmpType<<8 | d.IcmpCode
 	}
+	if flags.reply {
+		if start.port, err = replyOf(ctx, start.fw, d); err != nil {
+			return err
+		}
+		src, dst = place{}, place{} // NAT may have given them other addresses
+	}
 	start.req = &dataplanev1.TraceRequest{Port: start.port, What: &dataplanev1.TraceRequest_Description{Description: d}, Length: uint32(flags.length)}
 	return w.run(ctx, start, src, dst)
 }
@@ -200,7 +208,7 @@ func (a *app) tracePacket(ctx context.Context, flags traceFlags) error {
 		return usagef("--packet: %w; expected hexadecimal digits, as 4500...", err)
 	case flags.length != 0 && flags.length < len(data) || flags.length > 65535:
 		return usagef("--length %d: expected %d, as --packet has bytes, to 65535", flags.length, len(data))
-	case flags.from != "" || len(flags.tcpFlags) > 0 || flags.sourcePort != 0 || flags.icmpType >= 0:
+	case flags.from != "" || len(flags.tcpFlags) > 0 || flags.sourcePort != 0 || flags.icmpType >= 0 || flags.reply:
 		return usagef("--packet says all of the packet: only --ingress and --length go with it")
 	}
 	fw, err := a.forwarder()

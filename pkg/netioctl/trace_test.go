@@ -83,6 +83,37 @@ func TestTraceFromHost(t *testing.T) {
 	}
 }
 
+// TestTraceReply asks about answers of connections that are there.
+func TestTraceReply(t *testing.T) {
+	for args, want := range map[string]string{
+		"client 10.96.0.10:80":                     `port:"knet7f3a" description:{tuple:{src:"10.42.0.7" dst:"10.42.0.5" protocol:6 src_port:8080 dst_port:40112} tcp_flags:16 hop_limit:64 dont_fragment:true}`,
+		"client 10.96.0.10:80 --tcp-flags fin,ack": `port:"knet7f3a" description:{tuple:{src:"10.42.0.7" dst:"10.42.0.5" protocol:6 src_port:8080 dst_port:40112} tcp_flags:17 hop_limit:64 dont_fragment:true}`,
+		"client default/web":                       `port:"knet7f3a" description:{tuple:{src:"10.42.0.7" dst:"10.42.0.5" protocol:1 src_port:77} hop_limit:64 dont_fragment:true}`,
+		"client [2001:db8::53]:53/udp":             `port:"host" description:{tuple:{src:"2001:db8::53" dst:"2001:db8::1" protocol:17 src_port:53 dst_port:1053} hop_limit:64 dont_fragment:true}`,
+		"client default/web:80":                    "",
+		"client 10.96.0.10:80 --source-port 7":     "",
+	} {
+		t.Run(args, func(t *testing.T) {
+			fw := goldenForwarder()
+			fw.traced = make(chan *dataplanev1.TraceRequest, 1)
+			b := newBed(t, fw, true)
+			code := b.do(t, append([]string{"trace", "--reply"}, strings.Fields(args)...)...)
+			if want == "" {
+				if code != exitError || !strings.Contains(b.errOut.String(), "no tcp connection from 10.42.0.5") {
+					t.Errorf("exit code %d: %s", code, b.errOut.String())
+				}
+				return
+			}
+			if len(fw.traced) == 0 {
+				t.Fatalf("exit code %d: %s", code, b.errOut.String())
+			}
+			if got := strings.Join(strings.Fields((<-fw.traced).String()), " "); got != want {
+				t.Errorf("request %s\nwant    %s", got, want)
+			}
+		})
+	}
+}
+
 // TestTracePacket gives the forwarder a packet as it is.
 func TestTracePacket(t *testing.T) {
 	for args, want := range map[string]string{
