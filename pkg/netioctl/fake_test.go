@@ -207,7 +207,7 @@ func (f *fakeForwarder) Trace(_ context.Context, req *dataplanev1.TraceRequest) 
 	stage("hop limit", "pass", "", "64")
 	stage("connection", "new", "", "none has these addresses and ports")
 	switch {
-	case t.GetDst() == "192.0.2.1":
+	case t.GetDst() == "192.0.2.1", t.GetDst() == "10.44.0.9":
 		stage("route", "pass", "", "0.0.0.0/0 to port host")
 		stage("egress policy", "open", "", "no policy covers what knet12c0 sends")
 		stage("ingress policy", "open", "", "no policy covers what host receives")
@@ -356,7 +356,11 @@ func newBed(t *testing.T, fw *fakeForwarder, withAgent bool) *bed {
 	b.completionTimeout = time.Minute // the machine may be busy
 	b.now = func() time.Time { return fakeNow }
 	b.hostRoute = func(a netip.Addr) (hostRoute, error) {
-		return hostRoute{text: a.String() + " by 172.18.0.1 on eth0", src: b.hostSource, link: "eth0"}, nil
+		via := netip.MustParseAddr("172.18.0.1")
+		if neighbours := netip.MustParsePrefix("10.44.0.0/24"); neighbours.Contains(a) {
+			via = netip.MustParseAddr("172.18.0.4")
+		}
+		return hostRoute{text: fmt.Sprintf("%s by %s on eth0", a, via), src: b.hostSource, via: via}, nil
 	}
 	return b
 }

@@ -78,6 +78,7 @@ var examples = []struct {
 	{"trace-too-big", "trace default/client default/web:8080 --length 1500", exitDenied},
 	{"trace-world", "trace default/client world:443", exitOK},
 	{"trace-tunnel", "trace default/client 10.43.0.9:80", exitOK},
+	{"trace-neighbour", "trace default/client 10.44.0.9:80", exitOK},
 	{"trace-json", "trace default/client default/web:8080 -o json", exitOK},
 	{"policy-list", "policy list", exitOK},
 	{"policy-show", "policy show default/web", exitOK},

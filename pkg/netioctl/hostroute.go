@@ -14,7 +14,7 @@ import (
 type hostRoute struct {
 	text string     // in words
 	src  netip.Addr // that the machine itself sends with; not valid without one
-	link string     // interface, "" if it is none
+	via  netip.Addr // the next router; not valid without one
 }
 
 // thisHostRoute asks this machine's kernel, in the network namespace of netioctl.
@@ -37,14 +37,29 @@ func thisHostRoute(dst netip.Addr) (hostRoute, error) {
 	if src, ok := netip.AddrFromSlice(r.Src); ok {
 		h.src = src.Unmap()
 	}
-	if r.Gw != nil {
-		h.text += " by " + r.Gw.String()
+	if via, ok := netip.AddrFromSlice(r.Gw); ok {
+		h.via = via.Unmap()
+		h.text += " by " + h.via.String()
 	}
 	if link, err := netlink.LinkByIndex(r.LinkIndex); err == nil {
-		h.link = link.Attrs().Name
-		h.text += " on " + h.link
+		h.text += " on " + link.Attrs().Name
 	}
 	return h, nil
+}
+
+// toNeighbour tells whether a route leads elsewhere than to where all else goes: to
+// another node, for one.
+func (a *app) toNeighbour(r hostRoute) bool {
+	if !r.via.IsValid() {
+		return false
+	}
+	for _, out := range outside.addresses {
+		if out.Is4() == r.via.Is4() {
+			rest, err := a.hostRoute(out)
+			return err != nil || rest.via != r.via
+		}
+	}
+	return false
 }
 
 // sendsAs gives the host's place the addresses with which the host really sends to

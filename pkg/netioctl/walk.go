@@ -122,10 +122,7 @@ func (w *walk) byTunnel(ctx context.Context, at *way, out *dataplanev1.TracedPac
 	}
 	ingress := tunnelPrefix + at.node
 	if w.far == nil {
-		w.hint = fmt.Sprintf("On node %s the way goes on with:\n  netioctl trace --ingress %s --packet %x", node, ingress, out.GetPacket())
-		if int(out.GetLength()) > len(out.GetPacket()) {
-			w.hint += fmt.Sprintf(" --length %d", out.GetLength())
-		}
+		w.hint = fmt.Sprintf("On node %s the way goes on with:\n  %s", node, onwards(ingress, out))
 		return way{}, false
 	}
 	return w.goTo(ctx, node, ingress, out)
@@ -142,6 +139,9 @@ func (w *walk) byHost(ctx context.Context, at *way, out *dataplanev1.TracedPacke
 	if at.node == w.here {
 		if route, err := w.hostRoute(dst); err == nil {
 			w.end = fmt.Sprintf("leaves NetIO by port %s; the host's route: %s (its firewall is not looked at)", out.GetPort(), route.text)
+			if w.far == nil && w.toNeighbour(route) {
+				w.hint = fmt.Sprintf("If %s is a node, the way goes on there with:\n  %s", route.via, onwards(hostPortName, out))
+			}
 		}
 	}
 	if w.far == nil {
@@ -156,6 +156,15 @@ func (w *walk) byHost(ctx context.Context, at *way, out *dataplanev1.TracedPacke
 
 // hostPortName is the agent's name for the host's port.
 const hostPortName = "host"
+
+// onwards is what to ask where a packet comes to.
+func onwards(ingress string, p *dataplanev1.TracedPacket) string {
+	s := fmt.Sprintf("netioctl trace --ingress %s --packet %x", ingress, p.GetPacket())
+	if int(p.GetLength()) > len(p.GetPacket()) {
+		s += fmt.Sprintf(" --length %d", p.GetLength())
+	}
+	return s
+}
 
 func (w *walk) goTo(ctx context.Context, node, port string, out *dataplanev1.TracedPacket) (way, bool) {
 	fw, err := w.connect(ctx, node)
