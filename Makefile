@@ -164,6 +164,7 @@ images: ## container images of NetIO, as archives in build/images, without a con
 install: build ## to PREFIX/bin and CNI_BIN_DIR, below DESTDIR
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(CNI_BIN_DIR)'
 	install -m 0755 bin/netio-agent bin/netio-operator bin/netioctl '$(DESTDIR)$(PREFIX)/bin/'
+	ln -sf netioctl '$(DESTDIR)$(PREFIX)/bin/kubectl-netio'
 	install -m 0755 bin/netio-cni '$(DESTDIR)$(CNI_BIN_DIR)/'
 
 .PHONY: clean

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"netio.dev/netio/pkg/netioctl/remote"
 )
 
 // RunDirEnv names the environment variable with the directory of the sockets.
@@ -30,9 +32,11 @@ type app struct {
 	zone        *time.Location
 	now         func() time.Time
 
-	host            *host
-	hostRoute       func(netip.Addr) (hostRoute, error)
-	far             otherNodes // nil: this machine's daemons are all that can be reached
+	host      *host
+	hostRoute func(netip.Addr) (hostRoute, error)
+	clusterFlags
+	cluster         *remote.Cluster // nil: this machine's daemons are asked
+	far             otherNodes      // nil: this machine's daemons are all that can be reached
 	format          format
 	forwarderSocket string
 	agentSocket     string
@@ -49,19 +53,27 @@ func (a *app) rootCommand() *cobra.Command {
 	dir := cmp.Or(os.Getenv(RunDirEnv), DefaultRunDir)
 	root := group(&cobra.Command{
 		Use:   "netioctl",
-		Short: "Show what NetIO does on this machine",
-		Long: `Show what NetIO does on this machine: ports, flows, drops, live verdicts and
-packets, what becomes of a packet, and which policy rule decides. It changes nothing.
+		Short: "Show what NetIO does on this machine, or on a node of a cluster",
+		Long: `Show what NetIO does on this machine, or on a node of a cluster: ports, flows,
+drops, live verdicts and packets, what becomes of a packet, and which policy rule
+decides. It changes nothing.
+
+With --node, --kubeconfig or --context, and as kubectl netio, a node of a cluster is
+asked, by way of its API server: commands that name a pod find its node themselves,
+status shows all nodes, others take --node.
 
 Exit codes: 0 done, 1 error, 2 wrong usage, 3 "policy explain" and
 "trace": denied or dropped.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if a.timeout <= 0 {
 				return usagef("--timeout %v: give a time above 0, such as 10s", a.timeout)
 			}
-			return nil
+			if cmd.Name() == remote.RelayCommand || cmd.HasSubCommands() {
+				return nil
+			}
+			return a.reach()
 		},
 	})
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
@@ -69,6 +81,7 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 3 "policy explain" and
 	f.StringVar(&a.forwarderSocket, "forwarder", filepath.Join(dir, "forwarder.sock"), "unix socket of the forwarder; "+RunDirEnv+" changes its directory")
 	f.StringVar(&a.agentSocket, "agent", filepath.Join(dir, "agent.sock"), "unix socket of the agent; "+RunDirEnv+" changes its directory")
 	f.VarP(&a.format, "output", "o", "output: table, json or yaml")
+	a.add(f)
 	f.DurationVar(&a.timeout, "timeout", 10*time.Second, "how long to wait for an answer")
 	fixedCompletion(root, "output", formats[:]...)
 	root.AddCommand(
@@ -84,6 +97,7 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 3 "policy explain" and
 		a.configCommand(),
 		a.sysdumpCommand(),
 		a.versionCommand(),
+		a.relayCommand(),
 	)
 	return root
 }

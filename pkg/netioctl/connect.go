@@ -30,6 +30,7 @@ type daemon struct {
 	start   string // how it is started
 	flag    string // the flag that names its socket
 	socket  string
+	dial    func(context.Context) (net.Conn, error)
 	timeout time.Duration
 	dialErr atomic.Pointer[error] // of the last attempt
 }
@@ -44,8 +45,12 @@ type forwarder struct {
 func (f *forwarder) Close() { f.conn.Close() }
 
 func (a *app) forwarder() (*forwarder, error) {
+	dial, err := a.dialer(a.forwarderSocket)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := (&daemon{
-		name: "forwarder", start: "netio-agent forward", flag: "--forwarder", socket: a.forwarderSocket, timeout: a.timeout,
+		name: "forwarder", start: "netio-agent forward", flag: "--forwarder", socket: a.forwarderSocket, dial: dial, timeout: a.timeout,
 	}).connect()
 	if err != nil {
 		return nil, err
@@ -62,8 +67,12 @@ type agent struct {
 func (g *agent) Close() { g.conn.Close() }
 
 func (a *app) agent() (*agent, error) {
+	dial, err := a.dialer(a.agentSocket)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := (&daemon{
-		name: "agent", start: "netio-agent", flag: "--agent", socket: a.agentSocket, timeout: a.timeout,
+		name: "agent", start: "netio-agent", flag: "--agent", socket: a.agentSocket, dial: dial, timeout: a.timeout,
 	}).connect()
 	if err != nil {
 		return nil, err
@@ -86,7 +95,7 @@ func (a *app) both() (fw *forwarder, g *agent, close func(), err error) {
 // connect makes the client side; the socket is opened by the first request.
 func (d *daemon) connect() (*grpc.ClientConn, error) {
 	dial := func(ctx context.Context, _ string) (net.Conn, error) {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", d.socket)
+		conn, err := d.dial(ctx)
 		if err != nil {
 			d.dialErr.Store(&err)
 		}
@@ -168,7 +177,10 @@ func (d *daemon) explain(err error) error {
 }
 
 func (d *daemon) explainDial(err error) string {
+	var far *remoteError
 	switch {
+	case errors.As(err, &far):
+		return far.Error()
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Sprintf("the %s has no socket at %s: start it (%s), or say where its socket is with %s or %s",
 			d.name, d.socket, d.start, d.flag, RunDirEnv)

@@ -123,16 +123,19 @@ func (a *app) explain(ctx context.Context, srcArg, dstArg string, flags explainF
 	if err != nil {
 		return err
 	}
+	if err := a.choose(ctx, q.source); err != nil {
+		return err
+	}
 	fw, err := a.forwarder()
 	if err != nil {
 		return err
 	}
 	defer fw.Close()
-	src, err := a.locate(ctx, fw, q.source)
+	src, _, err := a.locateAnywhere(ctx, fw, q.source)
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
-	dst, err := a.locate(ctx, fw, q.target.host)
+	dst, _, err := a.locateAnywhere(ctx, fw, q.target.host)
 	if err != nil {
 		return fmt.Errorf("destination: %w", err)
 	}

@@ -33,8 +33,9 @@ func TestPluginNamesItself(t *testing.T) {
 		{"policy explain --help", "\n  kubectl netio policy explain client web:icmp\n", exitOK},
 		{"prots", "kubectl netio: there is no command \"prots\"", exitUsage},
 		{"prots", "Run 'kubectl netio --help' for what it takes.", exitUsage},
-		{"policy show nobody", "kubectl netio: no policy is called", exitError},
+		{"policy show nobody", "kubectl netio: find the cluster", exitError},
 	} {
+		t.Setenv("KUBECONFIG", "/none/config")
 		b := newBed(t, goldenForwarder(), true)
 		b.name = "kubectl netio"
 		code := b.do(t, strings.Fields(tt.args)...)

@@ -21,10 +21,15 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show the state of the forwarder and the agent",
 		Long: `Show the state of the forwarder and the agent. The agent may be missing; a
-forwarder that does not answer is an error, after what the agent has to say.`,
+forwarder that does not answer is an error, after what the agent has to say.
+
+Of a cluster, without --node, it is how NetIO is on all nodes.`,
 		Args:              arguments(0, 0, ""),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.cluster != nil && a.node == "" {
+				return a.nodesStatus(cmd.Context())
+			}
 			fw, g, end, err := a.both()
 			if err != nil {
 				return err

@@ -40,7 +40,9 @@ nftables table, its sysctls, and the state of kernel and module.
 
 What cannot be had is noted, in the archive's contents.txt too, and the rest is
 collected. Packets' contents, keys and tokens are not in it; addresses, names and
-labels of pods are. It takes two minutes at most.`,
+labels of pods are. It takes two minutes at most.
+
+Of a cluster, without --node, there is a file of each node.`,
 		Example: `  netioctl sysdump
   netioctl sysdump -w - | ssh host 'cat > dump.tar.gz'`,
 		Args:              arguments(0, 0, ""),
@@ -48,6 +50,9 @@ labels of pods are. It takes two minutes at most.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "-" && a.terminal {
 				return usagef("-w - would write an archive to the terminal; pipe it into something")
+			}
+			if a.cluster != nil {
+				return a.sysdumpFar(cmd.Context(), file, agentConfig)
 			}
 			return a.sysdump(cmd.Context(), file, agentConfig)
 		},

@@ -144,6 +144,9 @@ func (a *app) trace(ctx context.Context, srcArg, dstArg string, flags traceFlags
 	if err != nil {
 		return err
 	}
+	if err := a.choose(ctx, q.source); err != nil {
+		return err
+	}
 	fw, err := a.forwarder()
 	if err != nil {
 		return err
