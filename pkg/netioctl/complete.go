@@ -82,8 +82,17 @@ func (a *app) completeEndpoints(cmd *cobra.Command, args []string, word string) 
 	return a.names(cmd, args, word, a.endpointNames)
 }
 
+// completeTrace is completeExplain with the places that trace knows besides.
+func (a *app) completeTrace(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return a.completeEnds(cmd, args, word, hostPortName, outside.label)
+}
+
 // completeExplain completes SRC, and DST up to the colon.
 func (a *app) completeExplain(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	return a.completeEnds(cmd, args, word)
+}
+
+func (a *app) completeEnds(cmd *cobra.Command, args []string, word string, more ...string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	if len(args) > 1 || strings.Contains(word, ":") {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -91,9 +100,9 @@ func (a *app) completeExplain(cmd *cobra.Command, args []string, word string) ([
 	names, directive := a.names(cmd, nil, word, func(ctx context.Context) ([]string, error) {
 		names, err := a.endpointNames(ctx)
 		if len(names) == 0 {
-			return a.portNames(ctx)
+			names, err = a.portNames(ctx)
 		}
-		return names, err
+		return append(names, more...), err
 	})
 	if len(args) == 1 {
 		for i := range names {

@@ -204,7 +204,7 @@ func (f *fakeForwarder) Trace(_ context.Context, req *dataplanev1.TraceRequest) 
 		return res, nil
 	}
 	stage("anti-spoofing", "pass", "", "10.42.0.5 is an address of port knet12c0")
-	stage("hop limit", "pass", "", "64")
+	stage("hop limit", "pass", "", "64 left")
 	stage("connection", "new", "", "none has these addresses and ports")
 	switch {
 	case t.GetDst() == "192.0.2.1", t.GetDst() == "10.44.0.9":

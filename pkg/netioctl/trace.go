@@ -63,7 +63,7 @@ Exits with 3 if the packet is dropped.`,
 			}
 			return arguments(2, 2, "SRC and DST[:PORT]")(cmd, args)
 		},
-		ValidArgsFunction: a.completeExplain,
+		ValidArgsFunction: a.completeTrace,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if flags.packet != "" {
 				return a.tracePacket(cmd.Context(), flags)

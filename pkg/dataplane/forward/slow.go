@@ -46,7 +46,7 @@ func (w *Worker) route(p *pkt, info *packet.Info, f *flow) Reason {
 		return ReasonTTL
 	}
 	if w.dry != nil {
-		w.dry.say("hop limit", "pass", "%d", info.TTL)
+		w.dry.say("hop limit", "pass", "%d left", info.TTL)
 	}
 	switch {
 	case info.FragOff != 0:
