@@ -115,6 +115,9 @@ func TestBuildWithoutAPort(t *testing.T) {
 	if id, _ := tab.Route(addr("8.8.8.8")); id != 9 || tab.Port(3) != nil || tab.PortByName("host").ID != 9 {
 		t.Errorf("route to port %d", id)
 	}
+	if prefix, ok := tab.Match(addr("8.8.8.8")); !ok || prefix.String() != "0.0.0.0/0" {
+		t.Errorf("the route is %v", prefix)
+	}
 	if id, _ := tab.Route(addr("192.0.2.10")); id != 9 {
 		t.Errorf("own address leads to %d", id)
 	}

@@ -134,7 +134,7 @@ func TestExplainSteps(t *testing.T) {
 		"denied": {udp("10.0.0.1", "10.0.0.3"), "deny", []string{
 			"ingress port pass", "anti-spoofing pass", "route pass", "egress policy deny isolation by out", "egress policy drop",
 		}},
-		"no route": {udp("10.0.0.2", "10.0.0.99"), "deny", []string{"ingress port pass", "anti-spoofing pass", "route drop"}},
+		"no route": {udp("10.0.0.2", "10.0.0.99"), "deny", []string{"ingress port pass", "anti-spoofing pass", "route none", "route drop"}},
 		"from the world": {udp("198.51.100.7", "10.0.0.3"), "allow", []string{
 			"ingress port pass", "anti-spoofing pass", "route pass", "egress policy open", "ingress policy open",
 		}},

@@ -28,14 +28,14 @@ func (w *Worker) icmpError(p *pkt, info *packet.Info) Reason {
 		return ReasonUnrelatedICMP
 	}
 	c := w.conns.Conn(ref)
+	if w.dry != nil {
+		w.dry.connection(c, ref, 0)
+	}
 	switch keep, r := w.valid(p, ref); {
 	case r != ReasonNone:
 		return r
 	case !keep:
 		return ReasonUnrelatedICMP
-	}
-	if w.dry != nil {
-		w.dry.connection(c, ref, 0)
 	}
 	back, quoted := &c.Dirs[ref.Dir()], &c.Dirs[ref.Other().Dir()]
 	if info.TotalLen > uint32(back.MTU) {

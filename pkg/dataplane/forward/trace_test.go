@@ -70,7 +70,7 @@ func TestTrace(t *testing.T) {
 			"hop limit pass\nconnection new\nconnection drop"},
 		"spoofed": {s: udp("10.0.0.9", "10.0.0.2"), port: "a", verdict: "dropped", reason: ReasonSpoofed, want: "ingress port pass\nheaders pass\nanti-spoofing drop"},
 		"no route": {s: udp("10.0.0.2", "10.0.0.99"), verdict: "dropped", reason: ReasonNoRoute, want: opening +
-			"route drop\nICMP error sent\ntransmit sent\nb: 10.0.0.254 > 10.0.0.2"},
+			"route none\nroute drop\nICMP error sent\ntransmit sent\nb: 10.0.0.254 > 10.0.0.2"},
 		"no hops left": {s: udp("10.0.0.2", "10.0.0.3").with(func(s *spec) { s.ttl = 1 }), verdict: "dropped", reason: ReasonTTL, want: first +
 			"hop limit drop\nICMP error sent\ntransmit sent\nb: 10.0.0.254 > 10.0.0.2"},
 		"too big": {s: udp("10.0.0.3", "10.0.0.2").with(func(s *spec) { s.size, s.df = 1450, true }), verdict: "dropped", reason: ReasonTooBig, want: opening +
