@@ -59,10 +59,29 @@ func dryPackets() (list []received) {
 	return list
 }
 
+// dryBed is a bed of one lane or several.
+type dryBed struct {
+	apply   func(*dataplanev1.Snapshot)
+	sleep   func(time.Duration)
+	receive func(lane int, rx received) []memdev.Packet
+}
+
+func newDryBed(t *testing.T, lanes int) dryBed {
+	if lanes == 1 {
+		b := newBedOn(t, dryNet(0), memdev.Config{}, 24)
+		return dryBed{func(s *dataplanev1.Snapshot) { b.apply(s) }, b.sleep, func(_ int, rx received) []memdev.Packet { return b.receive(rx) }}
+	}
+	b := newLaneBedOn(t, dryNet(0), memdev.Config{Nbufs: 1024, Lanes: uint32(lanes)}, Options{MaxConnections: 24 * lanes}, time.Hour)
+	return dryBed{b.apply, b.sleep, func(lane int, rx received) []memdev.Packet {
+		sent, _ := b.receive(lane, rx)
+		return sent
+	}}
+}
+
 // dryProgram carries out a program: packets with any of their bytes changed, answers
 // to what has left, other configurations, and time. That what becomes of each is
 // what a dry run has said is receive's to check.
-func dryProgram(t *testing.T, program []byte) {
+func dryProgram(t *testing.T, lanes int, program []byte) {
 	next := func() int {
 		if len(program) == 0 {
 			return 0
@@ -71,7 +90,7 @@ func dryProgram(t *testing.T, program []byte) {
 		program = program[1:]
 		return int(b)
 	}
-	b := newBedOn(t, dryNet(0), memdev.Config{}, 24)
+	b := newDryBed(t, lanes)
 	templates := dryPackets()
 	var past []received
 	for len(program) > 0 {
@@ -109,7 +128,7 @@ func dryProgram(t *testing.T, program []byte) {
 			if n := next(); n > 240 {
 				rx.Port = uint32(1 + n%5)
 			}
-			for _, p := range b.receive(rx) {
+			for _, p := range b.receive(next()%lanes, rx) {
 				past = append(past, rx, answerTo(p))
 			}
 		}
@@ -130,7 +149,7 @@ func answerTo(p memdev.Packet) received {
 // TestDryRun runs random programs.
 func TestDryRun(t *testing.T) {
 	for seed := range uint64(60) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { dryProgram(t, randomProgram(seed, 1200)) })
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { dryProgram(t, 1+int(seed%3), randomProgram(seed, 1200)) })
 	}
 }
 
@@ -143,6 +162,6 @@ func FuzzDryRun(f *testing.F) {
 		if len(program) > 3000 {
 			return
 		}
-		dryProgram(t, program)
+		dryProgram(t, 1+len(program)%2, program)
 	})
 }
