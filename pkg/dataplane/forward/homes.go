@@ -5,28 +5,44 @@ package forward
 import (
 	"math/bits"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sys/cpu"
 
 	"netio.dev/netio/pkg/dataplane/conntrack"
 )
 
 // homes tells which lane's table has a connection, for the workers of the other
-// lanes: a hash table of the tuples of all connections, without locks.
+// lanes: a hash table of the tuples of all connections.
 //
 //	tuple ──hash──> one of two buckets of eight slots: tag 56 bits | lane+1
+//
+// To find and to remove takes no lock. To add takes one of many, for as long as it takes
+// to look at two buckets: of lanes that have a flow's first packets at the same time
+// exactly one is to have it, and no other is to look as if it had, even for a moment,
+// as packets are handed to it then.
 //
 // Only a flow's first packet and packets at the wrong lane look here. A tuple is
 // known by 56 bits of a keyed hash: should two ever share them, packets of one
 // are handed to a lane that knows nothing of them and judges them itself.
 type homes struct {
-	slots []atomic.Uint64
-	seed  [2]uint64
-	shift uint
+	slots  []atomic.Uint64
+	seed   [2]uint64
+	shift  uint
+	adding [homeLocks]homeLock
+}
+
+// homeLock is of the tuples that share some bits of their tags.
+type homeLock struct {
+	sync.Mutex
+	_ cpu.CacheLinePad
 }
 
 const (
 	homeBucket = 8
 	homeLane   = 0xff
+	homeLocks  = 64
 )
 
 // newHomes has room for both directions of so many connections at a load of a
@@ -65,29 +81,19 @@ func (h *homes) find(k *conntrack.Key) (lane int, ok bool) {
 // add notes that a lane has a tuple. It returns false if any lane has it already.
 // A tuple that finds no room is not noted: at a load of a half that does not happen.
 func (h *homes) add(k *conntrack.Key, lane int) bool {
+	b, tag := h.buckets(k)
+	l := &h.adding[tag>>56%homeLocks]
+	l.Lock()
+	defer l.Unlock()
 	if _, ok := h.find(k); ok {
 		return false
 	}
-	b, tag := h.buckets(k)
-	v := tag | uint64(lane+1)
-	mine := h.put(b, v)
-	if mine == nil {
-		return true
-	}
-	// Another lane may have added it at the same time; if so both give way.
-	for i := range b {
-		for j := range b[i] {
-			if s := &b[i][j]; s != mine && is(s.Load(), tag) {
-				mine.CompareAndSwap(v, 0)
-				return false
-			}
-		}
-	}
+	h.put(b, tag|uint64(lane+1))
 	return true
 }
 
-// put stores a value in a free slot of the emptier bucket; nil if there is none.
-func (h *homes) put(b [2][]atomic.Uint64, v uint64) *atomic.Uint64 {
+// put stores a value in a free slot of the emptier bucket, if there is one.
+func (h *homes) put(b [2][]atomic.Uint64, v uint64) {
 	var used [2]int
 	for i := range b {
 		for j := range b[i] {
@@ -102,11 +108,10 @@ func (h *homes) put(b [2][]atomic.Uint64, v uint64) *atomic.Uint64 {
 	for i := range b {
 		for j := range b[i] {
 			if b[i][j].CompareAndSwap(0, v) {
-				return &b[i][j]
+				return
 			}
 		}
 	}
-	return nil
 }
 
 // remove forgets that a lane has a tuple.

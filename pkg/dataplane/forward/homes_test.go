@@ -171,9 +171,8 @@ func TestHomesContention(t *testing.T) {
 				k := homeKey(n)
 				switch {
 				case mine[n]:
-					// For a moment it may look like that of who claims it in vain.
-					if h.home(k) == -1 {
-						t.Errorf("tuple %d of lane %d is of nobody", n, lane)
+					if is := h.home(k); is != lane {
+						t.Errorf("tuple %d of lane %d is of lane %d", n, lane, is)
 					}
 					if rnd.IntN(2) == 0 {
 						if !owners[n].CompareAndSwap(int32(lane+1), 0) {
@@ -206,6 +205,43 @@ func TestHomesContention(t *testing.T) {
 	}
 	if claimed.Load() == 0 {
 		t.Error("nobody ever got a tuple")
+	}
+}
+
+// TestHomesOneWins: of lanes that claim a tuple at the same time exactly one has it, and
+// the others see which at once.
+func TestHomesOneWins(t *testing.T) {
+	const lanes = 4
+	rounds := 5000
+	if testing.Short() {
+		rounds = 500
+	}
+	h := newHomes(rounds)
+	for n := range rounds {
+		k := homeKey(n)
+		var wins atomic.Int32
+		var saw [lanes]int
+		var ready, wg sync.WaitGroup
+		ready.Add(lanes)
+		for lane := range lanes {
+			wg.Go(func() {
+				ready.Done()
+				ready.Wait()
+				if h.add(k, lane) {
+					wins.Add(1)
+				}
+				saw[lane] = h.home(k)
+			})
+		}
+		wg.Wait()
+		if wins.Load() != 1 {
+			t.Fatalf("tuple %d: %d lanes have it", n, wins.Load())
+		}
+		for lane, is := range saw {
+			if is != h.home(k) {
+				t.Fatalf("tuple %d: lane %d saw it with lane %d, and lane %d has it", n, lane, is, h.home(k))
+			}
+		}
 	}
 }
 
