@@ -120,6 +120,14 @@ cluster-upgrade: build cluster-tool ## give the cluster NetIO as it is now, by h
 cluster-down: cluster-tool ## end the cluster; what was built for it and its logs stay in build/cluster (root)
 	@build/cluster/bin/netio-cluster down
 
+.PHONY: kind-up
+kind-up: ## the same with kind, for machines that have Docker, kind, kubectl and helm
+	@hack/kind.sh up
+
+.PHONY: kind-down
+kind-down: ## end it
+	@hack/kind.sh down
+
 .PHONY: cluster-e2e
 cluster-e2e: ## test NetIO in the cluster that is up; FOCUS=expression narrows it (root)
 	@go test -count 1 -v -timeout 40m -run '$(FOCUS)' ./test/kind/e2e -args -cluster '$(CURDIR)/build/cluster' $(E2EFLAGS)
