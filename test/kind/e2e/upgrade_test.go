@@ -58,6 +58,9 @@ func TestUpgrade(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build another version: %v\n%s", err, out)
 	}
+	for _, h := range held {
+		t.Logf("before: the latest answer after %d ms", h.longest.Load())
+	}
 	tree, err := filepath.Abs(source)
 	if err != nil {
 		t.Fatal(err)
