@@ -14,7 +14,8 @@ const ClusterName = "netio"
 // agents of it, a DaemonSet, with their configuration and their rights, and keeps
 // them as it is written here. There is one, called netio.
 //
-// Deleting it takes NetIO off the nodes: pods lose their network.
+// Deleting it ends agents and forwarders: pods lose their network. What they have made on
+// the nodes stays there.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
