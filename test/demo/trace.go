@@ -28,7 +28,8 @@ func (d *demo) showTraces(ctx context.Context) (string, error) {
 		{[]string{client, toWeb, "--length", "9000"}, traceDropped, "dropped: too-big"},
 		{[]string{client, fmt.Sprintf("%d.%d.%d.%d:80", nobody[0], nobody[1], nobody[2], nobody[3])}, traceDropped, "dropped: no-route"},
 		{[]string{client, world}, 0, "leaves NetIO by port host; the host's route: " + worldAddr[0].Addr().String()},
-		{[]string{client, toWeb, "--reply"}, 0, "delivered to default/" + client},
+		// Of the transfer, whose connections are there whatever the others took.
+		{[]string{client, fmt.Sprintf("%s:%d", web, transferPort), "--reply"}, 0, "delivered to default/" + client},
 		{[]string{"host", toWeb}, traceDropped, "dropped: policy-ingress"},
 		{[]string{client, stranger, "-6"}, 0, "delivered to default/" + stranger},
 	} {
