@@ -71,6 +71,10 @@ type NodePool struct {
 	Blocks []string `json:"blocks,omitempty"`
 }
 
+// NotReadyTaint is a taint that keeps pods off a node until its agent gives them their
+// network; the operator takes it away then.
+const NotReadyTaint = "netio.dev/agent-not-ready"
+
 // Conditions of a NetIONode.
 const (
 	// NodeReady: pods can be added, and have their network.

@@ -17,6 +17,7 @@ import (
 	"netio.dev/netio/pkg/operator/install"
 	"netio.dev/netio/pkg/operator/policystatus"
 	"netio.dev/netio/pkg/operator/pools"
+	"netio.dev/netio/pkg/operator/taint"
 )
 
 // namespaceVar has the pod's namespace (the downward API's metadata.namespace),
@@ -30,6 +31,7 @@ const (
 func controllers(namespace string) []operator.Controller {
 	return []operator.Controller{
 		{Name: install.Name, Register: install.Register(namespace)},
+		{Name: taint.Name, Register: taint.Register},
 		{Name: pools.Name, Register: pools.Register},
 		{Name: policystatus.Name, Register: policystatus.Register},
 	}

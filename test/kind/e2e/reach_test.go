@@ -29,6 +29,9 @@ func TestNodesAreReady(t *testing.T) {
 			if err != nil {
 				return err
 			}
+			if len(object.Spec.Taints) > 0 {
+				return fmt.Errorf("it has the taints %v", object.Spec.Taints)
+			}
 			for _, c := range object.Status.Conditions {
 				if (c.Type == corev1.NodeReady) != (c.Status == corev1.ConditionTrue) {
 					return fmt.Errorf("%s is %s: %s", c.Type, c.Status, c.Message)
