@@ -70,7 +70,7 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 3 "policy explain" and
 			if a.timeout <= 0 {
 				return usagef("--timeout %v: give a time above 0, such as 10s", a.timeout)
 			}
-			if cmd.Name() == remote.RelayCommand || cmd.HasSubCommands() {
+			if !asks(cmd) {
 				return nil
 			}
 			return a.reach()
@@ -100,6 +100,17 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 3 "policy explain" and
 		a.relayCommand(),
 	)
 	return root
+}
+
+// asks tells whether a command asks somebody.
+func asks(cmd *cobra.Command) bool {
+	for c := cmd; c != nil; c = c.Parent() {
+		switch c.Name() {
+		case remote.RelayCommand, "help", "completion":
+			return false
+		}
+	}
+	return !cmd.HasSubCommands()
 }
 
 // group makes a command that only has others below it.

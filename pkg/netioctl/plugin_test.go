@@ -31,6 +31,8 @@ func TestPluginNamesItself(t *testing.T) {
 		{"--help", "\n  kubectl netio [command]\n", exitOK},
 		{"policy explain --help", "\n  kubectl netio policy explain SRC DST:PORT[/PROTOCOL] [flags]\n", exitOK},
 		{"policy explain --help", "\n  kubectl netio policy explain client web:icmp\n", exitOK},
+		{"completion bash", "bash completion", exitOK},
+		{"help policy explain", "kubectl netio policy explain SRC", exitOK},
 		{"prots", "kubectl netio: there is no command \"prots\"", exitUsage},
 		{"prots", "Run 'kubectl netio --help' for what it takes.", exitUsage},
 		{"policy show nobody", "kubectl netio: find the cluster", exitError},

@@ -120,14 +120,9 @@ func (c *Cluster) NodeOfPod(ctx context.Context, name string) (node, whole strin
 
 // NodeOf is the node that has an address, or a pod with it; "" if none has.
 func (c *Cluster) NodeOf(ctx context.Context, addr netip.Addr) (string, error) {
-	pods, err := c.client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("status.podIP", addr.String()).String()})
-	if err != nil {
-		return "", fmt.Errorf("find who has %s: %w", addr, explain(err, "list pods"))
-	}
-	for i := range pods.Items {
-		if p := &pods.Items[i]; p.Status.Phase == corev1.PodRunning || p.Status.Phase == corev1.PodPending {
-			return p.Spec.NodeName, nil
-		}
+	node, err := c.nodeOfPodAt(ctx, addr, fields.OneTermEqualSelector("status.podIP", addr.String()))
+	if node != "" || err != nil {
+		return node, err
 	}
 	nodes, err := c.Nodes(ctx)
 	if err != nil {
@@ -148,6 +143,28 @@ func (c *Cluster) NodeOf(ctx context.Context, addr netip.Addr) (string, error) {
 		for _, a := range list.Items[i].Status.Addresses {
 			if is, err := netip.ParseAddr(a.Address); err == nil && is == addr {
 				return list.Items[i].Name, nil
+			}
+		}
+	}
+	// A pod's address of the second family, of a pool: no selector finds it.
+	return c.nodeOfPodAt(ctx, addr, fields.Everything())
+}
+
+// nodeOfPodAt is the node of a pod with an address, of those that are selected; "" if
+// none has it.
+func (c *Cluster) nodeOfPodAt(ctx context.Context, addr netip.Addr, which fields.Selector) (string, error) {
+	pods, err := c.client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{FieldSelector: which.String()})
+	if err != nil {
+		return "", fmt.Errorf("find who has %s: %w", addr, explain(err, "list pods"))
+	}
+	for i := range pods.Items {
+		p := &pods.Items[i]
+		if p.Status.Phase != corev1.PodRunning && p.Status.Phase != corev1.PodPending {
+			continue // it has its address no more
+		}
+		for _, ip := range p.Status.PodIPs {
+			if is, err := netip.ParseAddr(ip.IP); err == nil && is == addr {
+				return p.Spec.NodeName, nil
 			}
 		}
 	}

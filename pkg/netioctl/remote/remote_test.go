@@ -95,7 +95,7 @@ func TestFind(t *testing.T) {
 		}
 	}
 
-	for addr, want := range map[string]string{"10.1.0.7": "n1", "10.99.0.1": "n2", "10.2.0.200": "n2", "192.0.2.1": "n1", "198.51.100.1": ""} {
+	for addr, want := range map[string]string{"10.1.0.7": "n1", "10.99.0.1": "n2", "10.2.0.200": "n2", "192.0.2.1": "n1", "fd00::7": "n1", "198.51.100.1": ""} {
 		if node, err := c.NodeOf(t.Context(), netip.MustParseAddr(addr)); err != nil || node != want {
 			t.Errorf("%s: %q, %v", addr, node, err)
 		}
