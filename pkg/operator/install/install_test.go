@@ -3,7 +3,6 @@
 package install
 
 import (
-	"context"
 	"strings"
 	"testing"
 
@@ -18,10 +17,10 @@ import (
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/kubetest"
 	"netio.dev/netio/pkg/operator"
+	"netio.dev/netio/pkg/operator/operatortest"
 )
 
-// namespace of the operator in tests: one that every cluster has.
-const namespace = "kube-system"
+const namespace = operatortest.Namespace
 
 func newCluster() *v1alpha1.NetIOCluster {
 	return &v1alpha1.NetIOCluster{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ClusterName}, Spec: v1alpha1.NetIOClusterSpec{Image: v1alpha1.Image{Name: "netio-agent:v1"}}}
@@ -33,20 +32,8 @@ func TestController(t *testing.T) {
 	config := kubetest.APIServer(t)
 	kubetest.InstallCRDs(t, config)
 	c := kubetest.Client(t, config)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		done <- operator.Run(ctx, operator.Options{
-			Config: config, Namespace: namespace, Watched: Watched(namespace),
-			Controllers: []operator.Controller{{Name: Name, Register: Register(namespace)}},
-		})
-	}()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
+	ctx := t.Context()
+	defer operatortest.Start(t, config, operator.Controller{Name: Name, Register: Register(namespace)}, Watched(namespace))()
 	must := func(err error) {
 		t.Helper()
 		if err != nil {

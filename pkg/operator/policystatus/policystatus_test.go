@@ -3,7 +3,6 @@
 package policystatus
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -23,6 +22,7 @@ import (
 	"netio.dev/netio/pkg/agent/kubetest"
 	"netio.dev/netio/pkg/events"
 	"netio.dev/netio/pkg/operator"
+	"netio.dev/netio/pkg/operator/operatortest"
 )
 
 // patience bounds what an API server of a test may take.
@@ -42,18 +42,7 @@ func newBed(t *testing.T) *bed {
 
 // operate runs an operator until stop.
 func (b *bed) operate() (stop func()) {
-	ctx, cancel := context.WithCancel(b.Context())
-	done := make(chan error, 1)
-	go func() {
-		done <- operator.Run(ctx, operator.Options{Config: b.config, Namespace: "kube-system", Controllers: []operator.Controller{{Name: Name, Register: Register}}})
-	}()
-	return func() {
-		b.Helper()
-		cancel()
-		if err := <-done; err != nil {
-			b.Error(err)
-		}
-	}
+	return operatortest.Start(b, b.config, operator.Controller{Name: Name, Register: Register}, nil)
 }
 
 func (b *bed) must(err error) {

@@ -16,6 +16,7 @@ import (
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/kubetest"
 	"netio.dev/netio/pkg/operator"
+	"netio.dev/netio/pkg/operator/operatortest"
 )
 
 type bed struct {
@@ -72,23 +73,13 @@ func hasBlocks(n int) func(*v1alpha1.NetIONode) bool {
 func TestController(t *testing.T) {
 	config := kubetest.APIServer(t)
 	kubetest.InstallCRDs(t, config)
-	ctx, cancel := context.WithCancel(t.Context())
-	b := &bed{t, kubetest.Client(t, config), ctx}
-	done := make(chan error, 1)
-	go func() {
-		done <- operator.Run(ctx, operator.Options{Config: config, Namespace: "kube-system", Controllers: []operator.Controller{{Name: Name, Register: Register}}})
-	}()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
+	b := &bed{t, kubetest.Client(t, config), t.Context()}
+	defer operatortest.Start(t, config, operator.Controller{Name: Name, Register: Register}, nil)()
 
 	web := &v1alpha1.NetIOIPPool{ObjectMeta: metav1.ObjectMeta{Name: "web"}, Spec: v1alpha1.NetIOIPPoolSpec{
 		IPv4: &v1alpha1.IPv4Pool{CIDRs: []v1alpha1.Prefix{"10.1.0.0/27"}, BlockSize: 28}, IPv6: &v1alpha1.IPv6Pool{CIDRs: []v1alpha1.Prefix{"fd01::/64"}},
 	}}
-	b.must(b.Create(ctx, web))
+	b.must(b.Create(b.ctx, web))
 	kubetest.Await(b, b, "the pool is ready", web, isReady(v1alpha1.PoolReasonReady))
 	if web.Spec.IPv6.BlockSize != 122 || web.Status.IPv4.Capacity != 2 || web.Status.IPv6.Capacity != 1<<58 {
 		t.Errorf("%+v", web)

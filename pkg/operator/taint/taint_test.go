@@ -3,7 +3,6 @@
 package taint
 
 import (
-	"context"
 	"slices"
 	"testing"
 
@@ -16,6 +15,7 @@ import (
 	"netio.dev/netio/api/v1alpha1"
 	"netio.dev/netio/pkg/agent/kubetest"
 	"netio.dev/netio/pkg/operator"
+	"netio.dev/netio/pkg/operator/operatortest"
 )
 
 // TestController: the taint goes when the node's own agent is ready, and no other taint
@@ -24,17 +24,8 @@ func TestController(t *testing.T) {
 	config := kubetest.APIServer(t)
 	kubetest.InstallCRDs(t, config)
 	c := kubetest.Client(t, config)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		done <- operator.Run(ctx, operator.Options{Config: config, Namespace: "kube-system", Controllers: []operator.Controller{{Name: Name, Register: Register}}})
-	}()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
+	ctx := t.Context()
+	defer operatortest.Start(t, config, operator.Controller{Name: Name, Register: Register}, nil)()
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
