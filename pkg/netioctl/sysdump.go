@@ -75,21 +75,23 @@ func (a *app) sysdump(ctx context.Context, file, agentConfig string) (err error)
 	if file == "-" {
 		return a.dump(ctx, a.out, a.errOut, dir, agentConfig)
 	}
+	return a.keepDump(file, func(f io.Writer) error { return a.dump(ctx, f, a.out, dir, agentConfig) })
+}
+
+// keepDump has an archive written into a file that must not exist, and is not left if
+// that fails.
+func (a *app) keepDump(file string, write func(io.Writer) error) error {
 	// Nobody else's business; and nothing of anybody else's is written over.
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("write archive: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(file)
-		}
-	}()
-	err = a.dump(ctx, f, a.out, dir, agentConfig)
+	err = write(f)
 	if closeErr := f.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("write archive: %w", closeErr)
 	}
 	if err != nil {
+		os.Remove(file)
 		return err
 	}
 	_, err = fmt.Fprintf(a.out, "\n%s: readable for its owner only; it has addresses, names and labels of pods\n", file)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 )
 
 // sysdumpFar collects dumps of a cluster's nodes: of --node, or of all, a file each. One
@@ -41,7 +40,7 @@ func (a *app) sysdumpFar(ctx context.Context, file, agentConfig string) error {
 	return errors.Join(errs...)
 }
 
-func (a *app) sysdumpOf(ctx context.Context, node, file, agentConfig string) (err error) {
+func (a *app) sysdumpOf(ctx context.Context, node, file, agentConfig string) error {
 	ctx, cancel := context.WithTimeout(ctx, dumpTime)
 	defer cancel()
 	run := func(to io.Writer) error {
@@ -50,18 +49,5 @@ func (a *app) sysdumpOf(ctx context.Context, node, file, agentConfig string) (er
 	if file == "-" {
 		return run(a.out)
 	}
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("write archive: %w", err)
-	}
-	err = run(f)
-	if closeErr := f.Close(); err == nil && closeErr != nil {
-		err = fmt.Errorf("write archive: %w", closeErr)
-	}
-	if err != nil {
-		os.Remove(file)
-		return err
-	}
-	_, err = fmt.Fprintf(a.out, "%s: readable for its owner only; it has addresses, names and labels of pods\n", file)
-	return err
+	return a.keepDump(file, run)
 }

@@ -11,20 +11,20 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	agentv1 "netio.dev/netio/pkg/agent/api/v1"
 	"netio.dev/netio/pkg/agent/config"
+	"netio.dev/netio/pkg/agent/socket"
 )
 
 // readyPatience is how long an agent that runs may take to answer.
 const readyPatience = 3 * time.Second
 
 func readyCommand() *cobra.Command {
-	var socket string
+	var path string
 	cmd := &cobra.Command{
 		Use:   "ready [--socket FILE]",
 		Short: "Tell whether the agent that runs can give pods their network",
@@ -35,11 +35,16 @@ of another container, as while one takes over from another, is not meant.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			elsewhere := false
 			dial := func(ctx context.Context, _ string) (net.Conn, error) {
-				conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
-				if err == nil {
-					elsewhere, err = isElsewhere(conn.(*net.UnixConn))
+				conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+				if err != nil {
+					return nil, err
 				}
-				return conn, err
+				peer, err := socket.Peer(conn.(*net.UnixConn))
+				if err != nil {
+					return nil, errors.Join(err, conn.Close())
+				}
+				elsewhere = peer.Pid == 0 // a container's number is none of another's
+				return conn, nil
 			}
 			conn, err := grpc.NewClient("passthrough:///agent", grpc.WithContextDialer(dial), grpc.WithTransportCredentials(insecure.NewCredentials()))
 			if err != nil {
@@ -57,24 +62,6 @@ of another container, as while one takes over from another, is not meant.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&socket, "socket", filepath.Join(config.DefaultRunDir, "agent.sock"), "the agent's socket, a `FILE`")
+	cmd.Flags().StringVar(&path, "socket", filepath.Join(config.DefaultRunDir, "agent.sock"), "the agent's socket, a `FILE`")
 	return cmd
-}
-
-// isElsewhere tells whether the process at the other end is in a PID namespace that is
-// not this one's: it has no number here (unix(7), SO_PEERCRED).
-func isElsewhere(conn *net.UnixConn) (bool, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return false, fmt.Errorf("find who serves: %w", err)
-	}
-	var peer *unix.Ucred
-	var perr error
-	if err := raw.Control(func(fd uintptr) { peer, perr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return false, fmt.Errorf("find who serves: %w", err)
-	}
-	if perr != nil {
-		return false, fmt.Errorf("find who serves: %w", perr)
-	}
-	return peer.Pid == 0, nil
 }

@@ -31,6 +31,8 @@ const (
 	DefaultStateDir      = "/var/lib/netio"
 	DefaultCoolDown      = time.Minute
 	DefaultNetwork       = "netio"
+	DefaultCNIBinDir     = "/opt/cni/bin"
+	DefaultCNIConfDir    = "/etc/cni/net.d"
 	DefaultVNI           = 9617
 	// MinMTU is the least that IPv6 works with (RFC 8200 section 5).
 	MinMTU = 1280
@@ -276,8 +278,8 @@ func (c *Config) setDefaults() {
 		t.VNI, t.Port = cmp.Or(t.VNI, DefaultVNI), cmp.Or(t.Port, packet.VXLANPort)
 	}
 	if i := c.InstallCNI; i != nil {
-		set(&i.BinDir, "/opt/cni/bin")
-		set(&i.ConfDir, "/etc/cni/net.d")
+		set(&i.BinDir, DefaultCNIBinDir)
+		set(&i.ConfDir, DefaultCNIConfDir)
 		set(&i.Network, DefaultNetwork)
 		set(&i.File, "10-"+i.Network+".conflist")
 	}

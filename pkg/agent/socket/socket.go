@@ -90,6 +90,23 @@ func Listen(path string) (net.Listener, error) {
 	return &listener{UnixListener: l, path: path}, nil
 }
 
+// Peer is the process at the other end of a connection, as it was when that was made
+// (unix(7), SO_PEERCRED). One in a PID namespace that is not below this one's has the
+// number 0.
+func Peer(conn *net.UnixConn) (*unix.Ucred, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("find peer: %w", err)
+	}
+	var peer *unix.Ucred
+	var perr error
+	err = raw.Control(func(fd uintptr) { peer, perr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(err, perr); err != nil {
+		return nil, fmt.Errorf("find peer: %w", err)
+	}
+	return peer, nil
+}
+
 // listener removes its socket when it is closed: once, for by the second time
 // the socket may be the next server's.
 type listener struct {

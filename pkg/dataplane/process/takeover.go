@@ -60,7 +60,7 @@ type greeting struct {
 
 // claim makes the run directory ours: when nobody has it, or, with take, from who has
 // it. Then since is the CLOCK_MONOTONIC time from which on nobody forwards, else 0.
-func (o *options) claim(ctx context.Context, chosen string, store *soft.Store, take bool, log *slog.Logger) (lock *os.File, since int64, err error) {
+func (o *options) claim(ctx context.Context, chosen string, store *soft.Store, take bool, log *slog.Logger) (held *os.File, since int64, err error) {
 	waiting := false
 	for {
 		lock, err := lockRunDir(o.runDir)

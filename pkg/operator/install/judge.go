@@ -51,7 +51,8 @@ type happening struct {
 // judge makes the status of a NetIOCluster, and the Events of what has become other
 // than it was.
 func judge(c *v1alpha1.NetIOCluster, w world) []happening {
-	var ready, waiting, degraded []string
+	ready := int32(0)
+	var waiting, degraded []string
 	for i := range w.nodes {
 		n := &w.nodes[i]
 		isReady := apimeta.FindStatusCondition(n.Status.Conditions, v1alpha1.NodeReady)
@@ -60,7 +61,7 @@ func judge(c *v1alpha1.NetIOCluster, w world) []happening {
 		case !w.silent[n.Name].IsZero():
 			waiting = append(waiting, fmt.Sprintf("%s: netio-agent has not reported since %s", n.Name, w.silent[n.Name].UTC().Format(time.RFC3339)))
 		case isReady.Status == metav1.ConditionTrue:
-			ready = append(ready, n.Name)
+			ready++
 		default:
 			waiting = append(waiting, n.Name+": "+isReady.Message)
 		}
@@ -70,7 +71,7 @@ func judge(c *v1alpha1.NetIOCluster, w world) []happening {
 	}
 	s := &c.Status
 	s.ObservedGeneration = c.Generation
-	s.Nodes = v1alpha1.ClusterNodes{Ready: int32(len(ready))}
+	s.Nodes = v1alpha1.ClusterNodes{Ready: ready}
 	rolling := "the agents are not made yet"
 	if a := w.agents; a != nil {
 		s.Nodes.Desired, s.Nodes.Updated = a.Status.DesiredNumberScheduled, a.Status.UpdatedNumberScheduled

@@ -131,7 +131,7 @@ func cniOf(s *v1alpha1.NetIOClusterSpec) v1alpha1.CNI {
 	if s.CNI != nil {
 		cni = *s.CNI
 	}
-	cni.BinDir, cni.ConfDir = cmp.Or(cni.BinDir, "/opt/cni/bin"), cmp.Or(cni.ConfDir, "/etc/cni/net.d")
+	cni.BinDir, cni.ConfDir = cmp.Or(cni.BinDir, config.DefaultCNIBinDir), cmp.Or(cni.ConfDir, config.DefaultCNIConfDir)
 	return cni
 }
 

@@ -29,6 +29,14 @@ func (c *Cluster) HelmCommand(args ...string) []string {
 	return c.FabricCommand(append(helm, args...)...)
 }
 
+func (c *Cluster) helm(ctx context.Context, args ...string) error {
+	command := c.HelmCommand(args...)
+	if out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
+		return fmt.Errorf("helm %s: %w\n%s", args[0], err, out)
+	}
+	return nil
+}
+
 // installNetIO does what a user does: helm install.
 func (u *up) installNetIO(ctx context.Context) error {
 	network := map[string]any{"coolDown": "1s", "cni": map[string]any{"portMappings": true}}
@@ -42,14 +50,10 @@ func (u *up) installNetIO(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("write values: %w", err)
 	}
-	args := u.HelmCommand("install", Release, filepath.Join(u.source, "charts/netio"), "--create-namespace",
+	return u.helm(ctx, "install", Release, filepath.Join(u.source, "charts/netio"), "--create-namespace",
 		"--set", "image.tag="+u.tag, "--set", "image.pullPolicy=Never",
 		"--set", "apiServer.host="+u.Nodes[0].Addrs[0].String(), "--set", fmt.Sprintf("apiServer.port=%d", topology.APIPort),
 		"--set-json", "network="+string(values))
-	if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
-		return fmt.Errorf("helm install: %w\n%s", err, out)
-	}
-	return nil
 }
 
 // awaitPrefixes waits until each node has its prefixes, and leads the machine itself,

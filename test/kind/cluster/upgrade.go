@@ -4,8 +4,6 @@ package cluster
 
 import (
 	"context"
-	"fmt"
-	"os/exec"
 	"path/filepath"
 
 	"netio.dev/netio/test/kind/artifact"
@@ -35,9 +33,8 @@ func (c *Cluster) Upgrade(ctx context.Context, o UpgradeOptions) error {
 			return err
 		}
 	}
-	args := c.HelmCommand("upgrade", Release, filepath.Join(o.Source, "charts/netio"), "--reuse-values", "--set", "image.tag="+b.NetIOTag)
-	if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
-		return fmt.Errorf("helm upgrade: %w\n%s", err, out)
+	if err := c.helm(ctx, "upgrade", Release, filepath.Join(o.Source, "charts/netio"), "--reuse-values", "--set", "image.tag="+b.NetIOTag); err != nil {
+		return err
 	}
 	o.Say("NetIO is being replaced by %s", b.NetIOTag)
 	return nil

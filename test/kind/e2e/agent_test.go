@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	agentv1 "netio.dev/netio/pkg/agent/api/v1"
+	"netio.dev/netio/pkg/agent/socket"
 	"netio.dev/netio/test/kind/node"
 )
 
@@ -44,20 +45,9 @@ func listener(path string) (int, error) {
 		return 0, err
 	}
 	defer conn.Close()
-	raw, err := conn.(*net.UnixConn).SyscallConn()
+	peer, err := socket.Peer(conn.(*net.UnixConn))
 	if err != nil {
 		return 0, err
-	}
-	var peer *unix.Ucred
-	var perr error
-	err = raw.Control(func(fd uintptr) {
-		peer, perr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err != nil {
-		return 0, err
-	}
-	if perr != nil {
-		return 0, fmt.Errorf("read peer of %s: %w", path, perr)
 	}
 	return int(peer.Pid), nil
 }
