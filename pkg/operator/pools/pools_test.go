@@ -101,12 +101,12 @@ func TestController(t *testing.T) {
 
 	// One more CIDR, and a node that is gone.
 	web.Spec.IPv4.CIDRs = append(web.Spec.IPv4.CIDRs, "10.2.0.0/28")
-	b.must(b.Update(ctx, web))
+	b.must(b.Update(b.ctx, web))
 	kubetest.Await(b, b, "another block", n1, hasBlocks(2))
 	b.ask(n1, "web", 0)
 	kubetest.Await(b, b, "the pool is ready again", web, isReady(v1alpha1.PoolReasonReady))
 	freed := n2.Spec.Pools[0].Blocks[0]
-	b.must(b.Delete(ctx, n2))
+	b.must(b.Delete(b.ctx, n2))
 	n3 := b.addNode("n3")
 	b.ask(n3, "web", 1)
 	kubetest.Await(b, b, "n3 has a block", n3, hasBlocks(1))
@@ -116,10 +116,10 @@ func TestController(t *testing.T) {
 
 	// n1 gives one back, and it is n3's.
 	for {
-		b.must(b.Get(ctx, client.ObjectKeyFromObject(n1), n1))
+		b.must(b.Get(b.ctx, client.ObjectKeyFromObject(n1), n1))
 		has := n1.Spec.Pools[0].Blocks
 		n1.Status.Pools = []v1alpha1.NodePoolStatus{{Name: "web", Blocks: has[:1], Empty: has[1:]}}
-		if err := b.Status().Update(ctx, n1); !apierrors.IsConflict(err) {
+		if err := b.Status().Update(b.ctx, n1); !apierrors.IsConflict(err) {
 			b.must(err)
 			break
 		}
@@ -134,9 +134,9 @@ func TestController(t *testing.T) {
 
 	// Of one second the name decides which is older.
 	young := &v1alpha1.NetIOIPPool{ObjectMeta: metav1.ObjectMeta{Name: "young"}, Spec: v1alpha1.NetIOIPPoolSpec{IPv4: &v1alpha1.IPv4Pool{CIDRs: []v1alpha1.Prefix{"10.0.0.0/8"}}}}
-	b.must(b.Create(ctx, young))
+	b.must(b.Create(b.ctx, young))
 	kubetest.Await(b, b, "the younger pool overlaps", young, isReady(v1alpha1.PoolReasonOverlap))
-	b.must(b.Delete(ctx, web))
+	b.must(b.Delete(b.ctx, web))
 	// Its blocks are not the younger one's as long as nodes have them.
 	kubetest.Await(b, b, "the younger pool is ready", young, isReady(v1alpha1.PoolReasonReady))
 }
