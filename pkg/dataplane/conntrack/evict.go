@@ -82,10 +82,10 @@ func (t *Table) victimOf(port, now, gone uint32, force bool) uint32 {
 		}
 		n++
 		c := &t.slab[i]
-		if c.Expired(now) || c.State != StateEstablished && c.State != StateSynReceived {
+		if c.Expired(now) || c.state != StateEstablished && c.state != StateSynReceived {
 			return i
 		}
-		if d := now - c.Seen; victim == nilConn || d > idle {
+		if d := now - c.Seen(); victim == nilConn || d > idle {
 			victim, idle = i, d
 		}
 	}

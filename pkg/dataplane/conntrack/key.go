@@ -24,11 +24,6 @@ func MakeKey(t packet.Tuple) Key {
 	return Key{Src: t.Src, Dst: t.Dst, L4: L4Word(t.SrcPort, t.DstPort, t.Proto)}
 }
 
-// equal is == without the call to compare memory.
-func (k *Key) equal(o *Key) bool {
-	return k.Src.Lo == o.Src.Lo && k.Dst.Lo == o.Dst.Lo && k.L4 == o.L4 && k.Src.Hi == o.Src.Hi && k.Dst.Hi == o.Dst.Hi
-}
-
 // Tuple is the inverse of MakeKey.
 func (k *Key) Tuple() packet.Tuple {
 	return packet.Tuple{Src: k.Src, Dst: k.Dst, SrcPort: uint16(k.L4), DstPort: uint16(k.L4 >> 16), Proto: k.Proto()}

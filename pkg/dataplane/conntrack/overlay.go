@@ -28,7 +28,7 @@ type overlay struct {
 // change, and must be closed. At most one connection that t has may be
 // forgotten in it before the next one is made.
 func (t *Table) Overlay() (*Table, error) {
-	slab, index := len(t.slab)*int(unsafe.Sizeof(Conn{})), len(t.index)*8
+	slab, index := len(t.slab)*int(unsafe.Sizeof(Conn{})), len(t.index.bytes())
 	mem, err := unix.Mmap(-1, 0, storeHdrSize+slab+index, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, fmt.Errorf("map %d bytes over the connection table: %w", storeHdrSize+slab+index, err)
@@ -36,8 +36,7 @@ func (t *Table) Overlay() (*Table, error) {
 	st := &store{mem: mem, hdr: (*storeHdr)(unsafe.Pointer(&mem[0]))}
 	st.hdr.capacity = uint64(len(t.slab))
 	o := &Table{
-		slab: st.conns(), index: unsafe.Slice((*uint64)(unsafe.Pointer(&mem[storeHdrSize+slab])), len(t.index)),
-		mask: t.mask, shift: t.shift, secret: t.secret, store: st, high: t.high, limit: t.limit,
+		slab: st.conns(), index: t.index.over(mem[storeHdrSize+slab:]), secret: t.secret, store: st, high: t.high, limit: t.limit,
 		over: &overlay{below: t, covered: map[uint32]bool{}, gone: nilConn, sampler: t.sampler},
 	}
 	if n := len(t.free); n > 0 {
@@ -66,9 +65,10 @@ func (t *Table) adopt(k *Key, hash uint64) Ref {
 	*c = t.over.below.slab[i]
 	t.over.covered[i] = true
 	t.live++
-	t.indexAdd(t.Hash(&c.Dirs[Original].Key), Ref(i<<1))
-	if c.Dirs[Original].Key != c.Dirs[Reply].Key {
-		t.indexAdd(t.Hash(&c.Dirs[Reply].Key), Ref(i<<1|1))
+	orig, reply := c.Dirs[Original].Key(), c.Dirs[Reply].Key()
+	t.index.add(t.Hash(&orig), Ref(i<<1))
+	if orig != reply {
+		t.index.add(t.Hash(&reply), Ref(i<<1|1))
 	}
 	return r
 }

@@ -17,7 +17,7 @@ import (
 // contents are the bytes of a table that an overlay must leave alone.
 func contents(t *Table) []byte {
 	b := slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(&t.slab[0])), len(t.slab)*int(unsafe.Sizeof(Conn{}))))
-	b = append(b, unsafe.Slice((*byte)(unsafe.Pointer(&t.index[0])), len(t.index)*8)...)
+	b = append(b, t.index.bytes()...)
 	return fmt.Appendf(b, "%v %d %d %v %d %v", t.free, t.high, t.live, t.ports, t.sampler, t.store.high())
 }
 
@@ -43,8 +43,8 @@ func TestOverlay(t *testing.T) {
 					out = append(out, ref, tab.Has(&k), tab.Has(&r))
 					if ref != NoRef {
 						c := tab.Conn(ref)
-						c.Seen = now
-						out = append(out, c.Dirs, c.State, c.Owner)
+						c.Touch(now)
+						out = append(out, c.Dirs, c.State(), c.Owner)
 						if !remove {
 							return out
 						}
@@ -54,7 +54,7 @@ func TestOverlay(t *testing.T) {
 					ref, err := tab.Insert(&k, &r, owner, now, 1000)
 					if err == nil {
 						c := tab.Conn(ref)
-						c.State = state
+						c.SetState(state)
 						out = append(out, tab.Lookup(&k), tab.Lookup(&r), c.Dirs, tab.Has(&k))
 					}
 					return append(out, ref, errors.Is(err, ErrFull), errors.Is(err, ErrPortFull), errors.Is(err, ErrClash))

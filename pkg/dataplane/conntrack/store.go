@@ -17,7 +17,7 @@ import (
 // process wrote is there for the next one however it died. It is not synced to
 // disk: connections do not outlive the machine.
 const (
-	storeMagic   = 0x31544b4e4f43494e // "NICONKT1"; the digit is the version of Conn
+	storeMagic   = 0x32544b4e4f43494e // "NICONKT2"; the digit is the version of Conn
 	storeHdrSize = 4096
 )
 

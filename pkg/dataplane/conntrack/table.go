@@ -13,9 +13,10 @@ package conntrack
 import (
 	"errors"
 	"fmt"
-	"math/bits"
 	"sync/atomic"
 	"unsafe"
+
+	"netio.dev/netio/pkg/dataplane/prefetch"
 )
 
 // Errors of Insert.
@@ -34,9 +35,7 @@ const nilConn = ^uint32(0)
 // modulo 2^32, and compared by difference; timeouts must be below 2^31.
 type Table struct {
 	slab    []Conn
-	index   []uint64 // tag << 32 | ref+1, 0: empty; linear probing
-	mask    uint64
-	shift   uint
+	index   index
 	secret  hashSecret
 	store   *store
 	free    []uint32 // indices to use next, last first
@@ -82,30 +81,24 @@ func Open(o Options) (*Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open connection table: %w", err)
 	}
-	// Two directions per connection at a load of at most a half.
-	order := uint(bits.Len64(uint64(o.Capacity)*4 - 1))
-	index, err := anonymous(8 << order)
+	x, err := newIndex(o.Capacity)
 	if err != nil {
 		st.close()
-		return nil, fmt.Errorf("allocate connection index: %w", err)
+		return nil, err
 	}
-	t := &Table{
-		slab: st.conns(), index: unsafe.Slice((*uint64)(unsafe.Pointer(&index[0])), 1<<order),
-		mask: 1<<order - 1, shift: 64 - order, secret: st.secret(), store: st, limit: o.PerPort, onDrop: o.OnDrop,
-	}
+	t := &Table{slab: st.conns(), index: x, secret: st.secret(), store: st, limit: o.PerPort, onDrop: o.OnDrop}
 	t.recover()
 	return t, nil
 }
 
 // Close unmaps the table; what the file holds stays.
 func (t *Table) Close() error {
+	x := t.index
+	t.slab, t.index = nil, index{}
 	if t.over != nil {
-		t.slab, t.index = nil, nil
 		return t.store.close()
 	}
-	index := unsafe.Slice((*byte)(unsafe.Pointer(&t.index[0])), len(t.index)*8)
-	t.slab, t.index = nil, nil
-	return errors.Join(t.store.close(), release(index))
+	return errors.Join(t.store.close(), release(x.bytes()))
 }
 
 // Len is the number of connections, Cap the most there can be.
@@ -133,26 +126,34 @@ func (t *Table) SetLimit(n int) {
 // Hash of a key, for Slot and Find.
 func (t *Table) Hash(k *Key) uint64 { return t.secret.sum(k) }
 
-// Slot is the first index slot of a hash. Loading it early for a whole vector
-// overlaps the cache misses.
-func (t *Table) Slot(hash uint64) uint64 { return t.index[hash>>t.shift] }
+// SlotLine is what PrefetchSlots takes for a key's hash.
+func (t *Table) SlotLine(hash uint64) uint64 { return hash >> (t.index.shift & 63) * 4 }
+
+// PrefetchSlots is to be called some time before Guess or Find of several keys.
+func (t *Table) PrefetchSlots(lines []uint64) {
+	prefetch.Lines(unsafe.Pointer(&t.index.slots[0]), lines)
+}
+
+// DirLine is what PrefetchDirs takes for a ref, which may be NoRef.
+func (t *Table) DirLine(r Ref) uint64 {
+	return uint64(r>>1)*uint64(unsafe.Sizeof(Conn{})) + uint64(r&1)*uint64(unsafe.Sizeof(Dir{}))
+}
+
+// PrefetchDirs is to be called some time before Is or Dir of several refs.
+func (t *Table) PrefetchDirs(lines []uint64) { prefetch.Lines(unsafe.Pointer(&t.slab[0]), lines) }
 
 // Guess is Find by the hash alone, nearly always right: which connection to load
 // early. Is tells whether it was right.
 func (t *Table) Guess(hash uint64) Ref {
-	for i := hash >> t.shift; ; i++ {
-		s := t.index[i&t.mask]
-		if uint32(s>>32) == uint32(hash) || s == 0 {
-			return Ref(uint32(s) - 1) // NoRef for 0
-		}
-	}
+	r, _ := t.index.from(hash>>t.index.shift, hash)
+	return r
 }
 
 // Is tells whether a ref, of whatever age but NoRef, is the live direction that
 // has the key.
 func (t *Table) Is(r Ref, k *Key) bool {
-	c := &t.slab[r.Index()]
-	return c.Dirs[r&1].equal(k) && c.valid == 1
+	d := &t.slab[r.Index()].Dirs[r&1]
+	return d.has(k) && d.Flags&FlagLive != 0
 }
 
 // Conn of a ref that Find or Insert returned and nothing has deleted since.
@@ -163,16 +164,10 @@ func (t *Table) Dir(r Ref) *Dir { return &t.slab[r.Index()].Dirs[r&1] }
 
 // Find returns the direction that has the key, or NoRef.
 func (t *Table) Find(k *Key, hash uint64) Ref {
-	for i := hash >> t.shift; ; i++ {
-		s := t.index[i&t.mask]
-		if s == 0 {
-			return NoRef
-		}
-		if uint32(s>>32) == uint32(hash) {
-			r := Ref(uint32(s) - 1)
-			if t.slab[r.Index()].Dirs[r&1].equal(k) {
-				return r
-			}
+	for i := hash >> t.index.shift; ; {
+		var r Ref
+		if r, i = t.index.from(i, hash); r == NoRef || t.slab[r.Index()].Dirs[r&1].has(k) {
+			return r
 		}
 	}
 }
@@ -220,17 +215,20 @@ func (t *Table) Insert(orig, reply *Key, owner, now, timeout uint32) (Ref, error
 		t.store.setHigh(t.high)
 	}
 	c := &t.slab[i]
-	*c = Conn{Seen: now, Timeout: timeout, Owner: owner}
-	c.Dirs[Original].Key, c.Dirs[Reply].Key = *orig, *reply
+	*c = Conn{Timeout: timeout, Owner: owner}
+	c.Dirs[Original].setKey(orig)
+	c.Dirs[Reply].setKey(reply)
+	c.Touch(now)
 	if t.over == nil {
 		t.link(i, c)
 	}
 	t.live++
-	t.indexAdd(t.Hash(orig), Ref(i<<1))
+	t.index.add(t.Hash(orig), Ref(i<<1))
 	// A connection whose answer looks like its question has one index entry.
 	if *orig != *reply {
-		t.indexAdd(t.Hash(reply), Ref(i<<1|1))
+		t.index.add(t.Hash(reply), Ref(i<<1|1))
 	}
+	c.enliven()
 	atomic.StoreUint32(&c.valid, 1)
 	return Ref(i << 1), nil
 }
@@ -249,9 +247,13 @@ func (t *Table) Delete(r Ref) {
 		t.onDrop(c)
 	}
 	atomic.StoreUint32(&c.valid, 0)
-	t.indexRemove(t.Hash(&c.Dirs[Original].Key), Ref(i<<1))
-	if c.Dirs[Original].Key != c.Dirs[Reply].Key {
-		t.indexRemove(t.Hash(&c.Dirs[Reply].Key), Ref(i<<1|1))
+	orig, reply := c.Dirs[Original].Key(), c.Dirs[Reply].Key()
+	t.indexRemove(t.Hash(&orig), Ref(i<<1))
+	if orig != reply {
+		t.indexRemove(t.Hash(&reply), Ref(i<<1|1))
+	}
+	for d := range c.Dirs {
+		c.Dirs[d].Flags &^= FlagLive
 	}
 	if t.over == nil {
 		t.unlink(i, c)
@@ -271,7 +273,7 @@ func (t *Table) DeletePort(port uint32, n int) int {
 }
 
 // Expired tells whether a connection has been idle for its timeout.
-func (c *Conn) Expired(now uint32) bool { return int32(now-c.Seen-c.Timeout) >= 0 }
+func (c *Conn) Expired(now uint32) bool { return int32(now-c.Seen()-c.Timeout) >= 0 }
 
 // Sweep looks at n slab entries, from where the last sweep ended, and forgets
 // those that are expired. It returns how many.
@@ -305,33 +307,11 @@ func (t *Table) Each(from uint32, n int, f func(Ref, *Conn)) uint32 {
 	return from
 }
 
-func (t *Table) indexAdd(hash uint64, r Ref) {
-	i := hash >> t.shift
-	for t.index[i&t.mask] != 0 {
-		i++
-	}
-	t.index[i&t.mask] = uint64(uint32(hash))<<32 | uint64(r+1)
-}
-
-// indexRemove closes the gap by moving back what follows (Knuth, 6.4 algorithm
-// R), so that no tombstones gather.
 func (t *Table) indexRemove(hash uint64, r Ref) {
-	i := hash >> t.shift & t.mask
-	for uint32(t.index[i]) != uint32(r+1) {
-		if t.index[i] == 0 {
-			return
-		}
-		i = (i + 1) & t.mask
-	}
-	for j := (i + 1) & t.mask; t.index[j] != 0; j = (j + 1) & t.mask {
-		ref := Ref(uint32(t.index[j]) - 1)
-		home := t.Hash(&t.Dir(ref).Key) >> t.shift & t.mask
-		if (j-home)&t.mask >= (j-i)&t.mask {
-			t.index[i] = t.index[j]
-			i = j
-		}
-	}
-	t.index[i] = 0
+	t.index.remove(hash, r, func(r Ref) uint64 {
+		k := t.Dir(r).Key()
+		return t.Hash(&k)
+	})
 }
 
 func (t *Table) link(i uint32, c *Conn) {
@@ -370,29 +350,37 @@ func (t *Table) recover() {
 	t.high = min(t.store.high(), uint32(len(t.slab)))
 	for i := range t.high {
 		c := &t.slab[i]
-		orig, reply := &c.Dirs[Original].Key, &c.Dirs[Reply].Key
-		if c.valid != 1 || !c.sane() || t.Lookup(orig) != NoRef || t.Lookup(reply) != NoRef {
+		orig, reply := c.Dirs[Original].Key(), c.Dirs[Reply].Key()
+		if c.valid != 1 || !c.sane() || t.Lookup(&orig) != NoRef || t.Lookup(&reply) != NoRef {
 			c.valid = 0
 			t.free = append(t.free, i)
 			continue
 		}
 		t.link(i, c)
 		t.live++
-		t.indexAdd(t.Hash(orig), Ref(i<<1))
-		if *orig != *reply {
-			t.indexAdd(t.Hash(reply), Ref(i<<1|1))
+		t.index.add(t.Hash(&orig), Ref(i<<1))
+		if orig != reply {
+			t.index.add(t.Hash(&reply), Ref(i<<1|1))
 		}
+		c.enliven()
+		c.SetState(c.state)
+	}
+}
+
+// enliven marks both directions as those of a connection.
+func (c *Conn) enliven() {
+	for d := range c.Dirs {
+		c.Dirs[d].Flags |= FlagLive
 	}
 }
 
 func (c *Conn) sane() bool {
 	for d := range c.Dirs {
-		k := &c.Dirs[d].Key
-		if k.L4>>40 != 0 || k.Src.Is4() != k.Dst.Is4() {
+		if c.Dirs[d].Src.Is4() != c.Dirs[d].Dst.Is4() {
 			return false
 		}
 		c.Dirs[d].Gen = 0 // the new process's tables begin their count anew
 	}
-	return c.State > StateNone && c.State < stateCount && c.Owner < 1<<24 && c.Timeout < 1<<31 &&
-		c.Dirs[0].Src.Is4() == c.Dirs[1].Src.Is4() && c.Dirs[0].Proto() == c.Dirs[1].Proto()
+	return c.state > StateNone && c.state < stateCount && c.Owner < 1<<24 && c.Timeout < 1<<31 &&
+		c.Dirs[0].Src.Is4() == c.Dirs[1].Src.Is4() && c.Dirs[0].proto == c.Dirs[1].proto
 }

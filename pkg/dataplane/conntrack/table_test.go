@@ -67,7 +67,7 @@ func check(t *testing.T, tab *Table, want map[Key]Key) {
 		}
 	}
 	slots := 0
-	for _, s := range tab.index {
+	for _, s := range tab.index.slots {
 		if s != 0 {
 			slots++
 		}
@@ -119,15 +119,15 @@ func TestAgainstMap(t *testing.T) {
 				t.Fatalf("step %d: insert: %v, exists %v", step, err, exists)
 			}
 			if err == nil {
-				tab.Conn(ref).State = StateNew
+				tab.Conn(ref).SetState(StateNew)
 				want[k] = r
 			}
 		case 5, 6, 7:
 			if ref := tab.Lookup(&k); ref != NoRef {
-				if orig := tab.Conn(ref).Dirs[0].Key; want[orig] == (Key{}) {
+				if orig := tab.Conn(ref).Dirs[0].Key(); want[orig] == (Key{}) {
 					t.Fatalf("step %d: found a connection that was deleted", step)
 				}
-				delete(want, tab.Conn(ref).Dirs[0].Key)
+				delete(want, tab.Conn(ref).Dirs[0].Key())
 				tab.Delete(ref)
 			}
 		case 8:
@@ -158,7 +158,7 @@ func TestDamagedFile(t *testing.T) {
 		"magic":        func(b []byte) { b[0]++ },
 		"valid word":   func(b []byte) { b[storeHdrSize+128] = 7 },
 		"state":        func(b []byte) { b[storeHdrSize+128+4] = 200 },
-		"layer 4 word": func(b []byte) { b[storeHdrSize+38] = 9 },
+		"protocol":     func(b []byte) { b[storeHdrSize+36] = 9 },
 		"high too big": func(b []byte) { binary.LittleEndian.PutUint32(b[unsafe.Offsetof(storeHdr{}.high):], 1<<31) },
 		"same key":     func(b []byte) { copy(b[storeHdrSize+192:], b[storeHdrSize:storeHdrSize+192]) },
 	} {
@@ -175,7 +175,7 @@ func TestDamagedFile(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				tab.Conn(ref).State = StateEstablished
+				tab.Conn(ref).SetState(StateEstablished)
 			}
 			tab.Close()
 			raw, err := os.ReadFile(path)
@@ -201,6 +201,71 @@ func TestDamagedFile(t *testing.T) {
 	}
 }
 
+// TestTally: no packet is lost when a direction's tally is full, however large packets
+// are, and also not when the tally is read just before.
+func TestTally(t *testing.T) {
+	tab := open(t, Options{Capacity: 1})
+	k := flowKey(1, 6)
+	r := k.Reply()
+	ref, err := tab.Insert(&k, &r, 1, 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := tab.Conn(ref)
+	for dir, size := range [2]uint32{0: 1<<32 - 1, 1: 60} {
+		spills := 0
+		for n := uint64(1); spills < 3; n++ {
+			if c.Dirs[dir].Count(size, 7) {
+				if packets, bytes := c.Counts(dir); packets != n || bytes != n*uint64(size) {
+					t.Fatalf("before packet %d of %d bytes is spilled: %d packets, %d bytes", n, size, packets, bytes)
+				}
+				c.Spill(dir)
+				spills++
+				if packets, bytes := c.Counts(dir); packets != n || bytes != n*uint64(size) {
+					t.Fatalf("after packet %d of %d bytes was spilled: %d packets, %d bytes", n, size, packets, bytes)
+				}
+			}
+		}
+	}
+}
+
+// TestSteady: a direction is steady if and only if none of its packets but TCP's SYN, FIN
+// and RST changes state, timeout or what becomes of later packets.
+func TestSteady(t *testing.T) {
+	to := &Timeouts{TCPOpening: 1, TCPEstablished: 2, TCPClosing: 3, UDP: 4, UDPStream: 5, ICMP: 6, Other: 7}
+	for _, proto := range []uint8{packet.ProtoTCP, packet.ProtoUDP, packet.ProtoICMP} {
+		for state := StateNew; state < stateCount; state++ {
+			if (proto == packet.ProtoTCP) == (state == StateNew) || proto != packet.ProtoTCP && state > StateEstablished {
+				continue
+			}
+			for dir := range 2 {
+				c := Conn{Timeout: 2}
+				if proto != packet.ProtoTCP {
+					c.Timeout = to.UDP
+				}
+				k := flowKey(1, proto)
+				c.Dirs[0].setKey(&k)
+				c.SetState(state)
+				changed := false
+				for _, flags := range []uint8{0, packet.TCPAck} {
+					after := c
+					if proto == packet.ProtoTCP {
+						after.TCPUpdate(dir, flags, to)
+					} else {
+						after.DatagramUpdate(dir, to)
+					}
+					changed = changed || after != c
+				}
+				if steady := c.Dirs[dir].Flags&FlagSteady != 0; steady && changed {
+					t.Errorf("protocol %d, %s, direction %d: steady, but a packet changes the connection", proto, state, dir)
+				} else if !steady && !changed && (state == StateEstablished || state == StateNew) {
+					t.Errorf("protocol %d, %s, direction %d: no packet changes the connection, but it is not steady", proto, state, dir)
+				}
+			}
+		}
+	}
+}
+
 // FuzzRecover opens a slab of arbitrary content and uses the table.
 func FuzzRecover(f *testing.F) {
 	f.Add(make([]byte, 192*3), uint32(3))
@@ -211,8 +276,12 @@ func FuzzRecover(f *testing.F) {
 		}
 		copy(st.mem[storeHdrSize:], slab)
 		st.hdr.high = high
-		tab := &Table{slab: st.conns(), index: make([]uint64, 32), mask: 31, shift: 59, secret: st.secret(), store: st, limit: 8}
-		defer st.close()
+		x, err := newIndex(8)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tab := &Table{slab: st.conns(), index: x, secret: st.secret(), store: st, limit: 8}
+		defer tab.Close()
 		tab.recover()
 		for n := range uint32(12) {
 			k := flowKey(n, 6)
@@ -234,7 +303,7 @@ func TestPortLimit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tab.Conn(ref).State = StateEstablished
+		tab.Conn(ref).SetState(StateEstablished)
 	}
 	k := flowKey(10, 6)
 	r := k.Reply()
@@ -242,7 +311,7 @@ func TestPortLimit(t *testing.T) {
 		t.Fatalf("eleventh connection: %v", err)
 	}
 	first := flowKey(3, 6)
-	tab.Conn(tab.Lookup(&first)).State = StateSynSent
+	tab.Conn(tab.Lookup(&first)).SetState(StateSynSent)
 	if _, err := tab.Insert(&k, &r, 1, 0, 1000); err != nil {
 		t.Fatalf("with a half-open connection to evict: %v", err)
 	}
@@ -260,7 +329,7 @@ func TestFairEviction(t *testing.T) {
 		r := k.Reply()
 		ref, err := tab.Insert(&k, &r, owner, n, 1<<20)
 		if err == nil {
-			tab.Conn(ref).State = StateEstablished
+			tab.Conn(ref).SetState(StateEstablished)
 		}
 		return err
 	}
@@ -307,8 +376,8 @@ func TestTCPStates(t *testing.T) {
 				} else {
 					c.TCPUpdate(s.dir, s.flags, to)
 				}
-				if c.State != s.want {
-					t.Fatalf("segment %d: %v, want %v", i, c.State, s.want)
+				if c.State() != s.want {
+					t.Fatalf("segment %d: %v, want %v", i, c.State(), s.want)
 				}
 			}
 		})
@@ -358,8 +427,8 @@ func BenchmarkFind(b *testing.B) {
 				}
 			}
 			const vector = 64
-			var hashes [vector]uint64
-			x, sink := uint32(1), uint64(0)
+			var hashes, lines [vector]uint64
+			x := uint32(1)
 			b.ReportAllocs()
 			for b.Loop() {
 				var at [vector]uint32
@@ -367,23 +436,21 @@ func BenchmarkFind(b *testing.B) {
 					x = x*1664525 + 1013904223
 					at[i] = uint32(uint64(x) * uint64(flows) >> 32)
 					hashes[i] = tab.Hash(&keys[at[i]])
+					lines[i] = tab.SlotLine(hashes[i])
 				}
-				for i := range vector {
-					sink += tab.Slot(hashes[i])
-				}
+				tab.PrefetchSlots(lines[:])
 				var refs [vector]Ref
 				for i := range vector {
-					if refs[i] = tab.Guess(hashes[i]); refs[i] != NoRef {
-						sink += tab.Dir(refs[i]).Src.Lo
-					}
+					refs[i] = tab.Guess(hashes[i])
+					lines[i] = tab.DirLine(refs[i])
 				}
+				tab.PrefetchDirs(lines[:])
 				for i := range vector {
 					if !tab.Is(refs[i], &keys[at[i]]) && tab.Find(&keys[at[i]], hashes[i]) == NoRef {
 						b.Fatal("lost")
 					}
 				}
 			}
-			_ = sink
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/vector, "ns/key")
 		})
 	}

@@ -19,19 +19,26 @@ func TCPOpens(flags uint8) bool { return flags&packet.TCPRst == 0 }
 // with the tuple of an old one that is over (RFC 9293, section 3.6.1: TIME-WAIT
 // may be left for a new SYN).
 func (c *Conn) TCPReopens(flags uint8) bool {
-	return flags&(packet.TCPSyn|packet.TCPAck|packet.TCPRst) == packet.TCPSyn && (c.State == StateClosing || c.State == StateReset)
+	return flags&(packet.TCPSyn|packet.TCPAck|packet.TCPRst) == packet.TCPSyn && (c.state == StateClosing || c.state == StateReset)
 }
 
 // TCPStart sets the state of a new connection by its first segment.
 func (c *Conn) TCPStart(flags uint8, to *Timeouts) {
 	switch {
 	case flags&(packet.TCPSyn|packet.TCPAck) == packet.TCPSyn:
-		c.State, c.Timeout = StateSynSent, to.TCPOpening
+		c.follow(StateSynSent, to.TCPOpening)
 	case flags&packet.TCPFin != 0:
-		c.State, c.Timeout, c.fins = StateFinWait, to.TCPClosing, 1<<Original
+		c.fins = 1 << Original
+		c.follow(StateFinWait, to.TCPClosing)
 	default:
-		c.State, c.Timeout = StateEstablished, to.TCPEstablished
+		c.follow(StateEstablished, to.TCPEstablished)
 	}
+}
+
+// follow enters a state in which idleness is borne for a time.
+func (c *Conn) follow(s State, timeout uint32) {
+	c.SetState(s)
+	c.Timeout = timeout
 }
 
 // TCPUpdate moves the state on by a segment of direction dir. The states only
@@ -39,31 +46,31 @@ func (c *Conn) TCPStart(flags uint8, to *Timeouts) {
 func (c *Conn) TCPUpdate(dir int, flags uint8, to *Timeouts) {
 	switch {
 	case flags&packet.TCPRst != 0:
-		c.State, c.Timeout = StateReset, to.TCPClosing
+		c.follow(StateReset, to.TCPClosing)
 		return
 	case flags&packet.TCPFin != 0:
 		c.fins |= 1 << dir
 	}
 	switch {
 	case c.fins == 1<<Original|1<<Reply:
-		c.State, c.Timeout = StateClosing, to.TCPClosing
+		c.follow(StateClosing, to.TCPClosing)
 	case c.fins != 0:
-		c.State, c.Timeout = StateFinWait, to.TCPEstablished
-	case c.State == StateSynSent && dir == Reply && flags&packet.TCPSyn != 0:
-		c.State, c.Timeout = StateSynReceived, to.TCPOpening
-	case c.State == StateSynReceived && dir == Original && flags&packet.TCPAck != 0,
+		c.follow(StateFinWait, to.TCPEstablished)
+	case c.state == StateSynSent && dir == Reply && flags&packet.TCPSyn != 0:
+		c.follow(StateSynReceived, to.TCPOpening)
+	case c.state == StateSynReceived && dir == Original && flags&packet.TCPAck != 0,
 		// A RST that the ends did not accept (RFC 5961): they talk on.
-		c.State == StateReset && flags&(packet.TCPAck|packet.TCPSyn) == packet.TCPAck,
-		c.State == StateSynSent && dir == Reply && flags&packet.TCPAck != 0:
-		c.State, c.Timeout = StateEstablished, to.TCPEstablished
+		c.state == StateReset && flags&(packet.TCPAck|packet.TCPSyn) == packet.TCPAck,
+		c.state == StateSynSent && dir == Reply && flags&packet.TCPAck != 0:
+		c.follow(StateEstablished, to.TCPEstablished)
 	}
 }
 
 // DatagramUpdate is the same for UDP and everything else: an answer makes a
 // connection established.
 func (c *Conn) DatagramUpdate(dir int, to *Timeouts) {
-	if c.State == StateNew && dir == Reply {
-		c.State = StateEstablished
+	if c.state == StateNew && dir == Reply {
+		c.SetState(StateEstablished)
 		switch c.Dirs[0].Proto() {
 		case packet.ProtoUDP:
 			c.Timeout = to.UDPStream
@@ -77,7 +84,7 @@ func (c *Conn) DatagramUpdate(dir int, to *Timeouts) {
 
 // DatagramStart sets the state of a new connection that is not TCP.
 func (c *Conn) DatagramStart(to *Timeouts) {
-	c.State = StateNew
+	c.SetState(StateNew)
 	switch c.Dirs[0].Proto() {
 	case packet.ProtoUDP:
 		c.Timeout = to.UDP

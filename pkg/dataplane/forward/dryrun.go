@@ -115,9 +115,9 @@ func (w *Worker) rehearse(area *abi.Area, r rehearsal) (outcome, error) {
 	return o, nil
 }
 
-// try does to the packet of nbuf 0 what vector and forward do.
+// try does to the packet of nbuf 0 what vector does.
 func (w *Worker) try() {
-	p := &w.pkts[0]
+	p := &w.pipe.first().pkts[0]
 	p.n = 1
 	if !w.open(p, 0) {
 		return
@@ -132,7 +132,7 @@ func (w *Worker) try() {
 	}
 	before := *p
 	before.data = slices.Clone(p.data)
-	w.preload(w.pkts[:1])
+	p.ref = w.conns.Guess(p.hash)
 	w.handle(p)
 	if w.Stats.SlowPath == 0 {
 		w.dry.fast(&before, &c, ref)
@@ -202,14 +202,16 @@ func (d *dryRun) headers(p *pkt, info *packet.Info, r Reason) func(step) {
 func (d *dryRun) connection(c *conntrack.Conn, ref conntrack.Ref, flags uint8) {
 	o := &c.Dirs[conntrack.Original]
 	if o.Proto() == packet.ProtoTCP && c.TCPReopens(flags) {
-		d.say("connection", "new", "the one with these addresses and ports is over (%s): it is forgotten", c.State)
+		d.say("connection", "new", "the one with these addresses and ports is over (%s): it is forgotten", c.State())
 		return
 	}
 	direction := "as the packet that opened it"
 	if ref.Dir() == conntrack.Reply {
 		direction = "an answer"
 	}
-	s := step{stage: "connection", verdict: "known", detail: fmt.Sprintf("%s, %s; opened by %s; %d packets, %d answers", c.State, direction, between(o.Tuple()), c.Packets[0], c.Packets[1])}
+	packets, _ := c.Counts(conntrack.Original)
+	answers, _ := c.Counts(conntrack.Reply)
+	s := step{stage: "connection", verdict: "known", detail: fmt.Sprintf("%s, %s; opened by %s; %d packets, %d answers", c.State(), direction, between(o.Tuple()), packets, answers)}
 	if c.Dirs[ref.Dir()].Gen == d.tables.Generation {
 		s.rule = RuleName(d.tables, c.Rule, o.In, o.Out)
 		s.detail += "; service, route, policies and NAT are as they were decided then"

@@ -125,15 +125,17 @@ func openConns(path string, capacity int, p *peers, lane int) (*conntrack.Table,
 		return conntrack.Open(o)
 	}
 	o.OnDrop = func(c *conntrack.Conn) {
-		p.disclaim(&c.Dirs[conntrack.Original].Key, &c.Dirs[conntrack.Reply].Key, lane)
+		orig, reply := c.Dirs[conntrack.Original].Key(), c.Dirs[conntrack.Reply].Key()
+		p.disclaim(&orig, &reply, lane)
 	}
 	t, err := conntrack.Open(o)
 	if err != nil {
 		return nil, err
 	}
 	t.Each(0, t.Cap(), func(_ conntrack.Ref, c *conntrack.Conn) {
-		p.homes.add(&c.Dirs[conntrack.Original].Key, lane)
-		p.homes.add(&c.Dirs[conntrack.Reply].Key, lane)
+		orig, reply := c.Dirs[conntrack.Original].Key(), c.Dirs[conntrack.Reply].Key()
+		p.homes.add(&orig, lane)
+		p.homes.add(&reply, lane)
 	})
 	return t, nil
 }

@@ -288,10 +288,10 @@ func TestHandOver(t *testing.T) {
 								}
 							}
 							b.conns(at(lanes, home, 1)...)
-							conn := (&bed{T: t, w: b.f.workers[home]}).connOf(s)
+							got := packetsOf((&bed{T: t, w: b.f.workers[home]}).connOf(s))
 							want := [2]uint64{uint64(2*lanes + 1), uint64(2 * lanes)}
-							if conn.Packets != want {
-								t.Errorf("the connection counts %d packets, want %d", conn.Packets, want)
+							if got != want {
+								t.Errorf("the connection counts %d packets, want %d", got, want)
 							}
 							b.apply(podNet(c.changes...))
 							b.pass((home+1)%lanes, c.to, out.back(), "a", s.answer().hop())

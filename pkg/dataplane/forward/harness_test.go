@@ -418,7 +418,8 @@ func udp(src, dst string) spec {
 }
 
 // connOf is a copy of a packet's connection.
-func (b *bed) connOf(s spec) conntrack.Conn {
+// connOf is a copy of the connection that a packet is of.
+func (b *bed) connOf(s spec) *conntrack.Conn {
 	b.Helper()
 	var info packet.Info
 	data := s.bytes()
@@ -428,14 +429,23 @@ func (b *bed) connOf(s spec) conntrack.Conn {
 	return b.connOfTuple(info.Tuple)
 }
 
-func (b *bed) connOfTuple(t packet.Tuple) conntrack.Conn {
+func (b *bed) connOfTuple(t packet.Tuple) *conntrack.Conn {
 	b.Helper()
 	key := conntrack.MakeKey(t)
 	ref := b.w.conns.Lookup(&key)
 	if ref == conntrack.NoRef {
 		b.Fatal("the packet has no connection")
 	}
-	return *b.w.conns.Conn(ref)
+	c := *b.w.conns.Conn(ref)
+	return &c
+}
+
+// packetsOf are the packets that a connection counts in each direction.
+func packetsOf(c *conntrack.Conn) (n [2]uint64) {
+	for dir := range n {
+		n[dir], _ = c.Counts(dir)
+	}
+	return n
 }
 
 // services has a service whose only backend is pod b, for UDP and TCP.

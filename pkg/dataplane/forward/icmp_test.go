@@ -222,7 +222,7 @@ func TestRelatedErrors(t *testing.T) {
 			before := b.connOf(s)
 			b.now += 10 * time.Second
 			b.forward("b", errorFrom(ip("b"), ip("a"), s.hop(), packet.PortUnreachable), "a")
-			if after := b.connOf(s); after != before {
+			if after := b.connOf(s); *after != *before {
 				t.Errorf("connection %+v before, %+v after", before, after)
 			}
 		})

@@ -346,7 +346,7 @@ func (o *oracle) compare() {
 	}
 	for c := range seen {
 		got := o.connOfTuple(c.orig)
-		if got.State.String() != c.state || time.Duration(got.Timeout)*time.Millisecond != c.timeout || got.Dirs[1].Tuple() != c.reply || got.Owner != c.owner {
+		if got.State().String() != c.state || time.Duration(got.Timeout)*time.Millisecond != c.timeout || got.Dirs[1].Tuple() != c.reply || got.Owner != c.owner {
 			o.fail("connection %v is %+v, want %+v", c.orig, got, *c)
 		}
 	}

@@ -412,8 +412,8 @@ func TestSourceNAT(t *testing.T) {
 				b.apply(same)
 			}
 			b.conns(1)
-			if c := b.connOf(s); c.Packets != [2]uint64{3, 3} {
-				t.Errorf("%d packets are counted: it is not the same connection", c.Packets)
+			if n := packetsOf(b.connOf(s)); n != [2]uint64{3, 3} {
+				t.Errorf("%d packets are counted: it is not the same connection", n)
 			}
 		})
 		t.Run("a rule that goes ends its connections", func(t *testing.T) {

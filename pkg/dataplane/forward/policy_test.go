@@ -240,7 +240,7 @@ func TestPolicyChange(t *testing.T) {
 				b.forward("a", s, "b")
 			}
 			after := b.connOf(s)
-			if after.State != before.State || after.Packets[0] != before.Packets[0]+6 || after.Packets[1] != before.Packets[1]+3 {
+			if was := packetsOf(before); after.State() != before.State() || packetsOf(after) != [2]uint64{was[0] + 6, was[1] + 3} {
 				t.Errorf("connection %+v before, %+v after", before, after)
 			}
 			b.conns(1)

@@ -255,8 +255,8 @@ func TestConnectionsSurvive(t *testing.T) {
 		b.pass("b", at.answer().with(func(s *spec) { s.ttl = 64 }), "a", service.answer().hop())
 		b.pass("host", masked.answer().with(func(s *spec) { s.ttl = 64 }), "b", other.answer().hop())
 		b.pass("b", other, "host", masked)
-		if c := b.connOf(tcp("10.0.0.1", "10.0.0.2", packet.TCPAck)); c.State.String() != "established" {
-			t.Errorf("process %d: TCP connection is %s", process, c.State)
+		if c := b.connOf(tcp("10.0.0.1", "10.0.0.2", packet.TCPAck)); c.State().String() != "established" {
+			t.Errorf("process %d: TCP connection is %s", process, c.State())
 		}
 		b.conns(4)
 		dev.CheckNoLeak(b.w.stock)

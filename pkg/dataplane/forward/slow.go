@@ -207,18 +207,15 @@ func (w *Worker) insert(f *flow) (conntrack.Ref, error) {
 
 // settle writes what the stages have decided into a connection's flow entries.
 func (w *Worker) settle(c *conntrack.Conn, f *flow) {
-	nat := uint16(0)
+	nat := uint8(0)
 	if f.out != f.orig {
 		nat = conntrack.FlagNAT
 	}
 	o, r := &c.Dirs[conntrack.Original], &c.Dirs[conntrack.Reply]
-	o.In, o.Out, o.MTU, o.Flags, o.Gen = f.inID, f.toID, mtuOf(f.to), nat, w.gen
-	r.In, r.Out, r.MTU, r.Flags, r.Gen = f.toID, f.inID, mtuOf(f.in), nat, w.gen
+	o.In, o.Out, o.MTU, o.Gen = f.inID, f.toID, mtuOf(f.to), w.gen
+	r.In, r.Out, r.MTU, r.Gen = f.toID, f.inID, mtuOf(f.in), w.gen
+	o.Flags, r.Flags = o.Flags&^conntrack.FlagNAT|nat, r.Flags&^conntrack.FlagNAT|nat
 	c.Rule = f.rule.pack()
-	if nat != 0 {
-		setSums(o, r)
-		setSums(r, o)
-	}
 }
 
 // valid sees that a connection holds under the present tables, and that the
@@ -234,7 +231,7 @@ func (w *Worker) valid(p *pkt, ref conntrack.Ref) (keep bool, r Reason) {
 	if c.Dirs[ref.Dir()].Gen != w.gen {
 		keep, r := w.revalidate(c, ref)
 		if r == ReasonPolicyEgress || r == ReasonPolicyIngress {
-			c.Seen = w.ms
+			c.Touch(w.ms)
 			return true, r
 		}
 		if !keep {

@@ -70,8 +70,8 @@ func TestTCPLife(t *testing.T) {
 								from, to = to, from
 							}
 							b.forward(from, p, to)
-							if c := b.connOf(p); c.State != s.state {
-								t.Fatalf("segment %d: %s, want %s", i, c.State, s.state)
+							if c := b.connOf(p); c.State() != s.state {
+								t.Fatalf("segment %d: %s, want %s", i, c.State(), s.state)
 							}
 							b.conns(1)
 							b.now += time.Second
@@ -116,7 +116,7 @@ func TestDatagramLife(t *testing.T) {
 						life, state = c.stream, conntrack.StateEstablished
 						b.forward("b", c.s.answer(), "a")
 					}
-					if got := b.connOf(c.s).State; got != state {
+					if got := b.connOf(c.s).State(); got != state {
 						t.Errorf("state %s, want %s", got, state)
 					}
 					b.sleep(life - time.Second)

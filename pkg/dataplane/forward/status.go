@@ -201,10 +201,12 @@ func describe(t *config.Tables, c *conntrack.Conn, now uint32, match *observe.Ma
 	if !match.MatchFlow(&mo, &mr, o.In, o.Out) {
 		return nil
 	}
-	idle := time.Duration(int32(now-c.Seen)) * time.Millisecond
+	packets, bytes := c.Counts(conntrack.Original)
+	replies, replyBytes := c.Counts(conntrack.Reply)
+	idle := time.Duration(int32(now-c.Seen())) * time.Millisecond
 	fl := &dataplanev1.Flow{
-		Original: protoTuple(ot), Reply: protoTuple(rt), State: c.State.String(),
-		Packets: c.Packets[0], Bytes: c.Bytes[0], ReplyPackets: c.Packets[1], ReplyBytes: c.Bytes[1],
+		Original: protoTuple(ot), Reply: protoTuple(rt), State: c.State().String(),
+		Packets: packets, Bytes: bytes, ReplyPackets: replies, ReplyBytes: replyBytes,
 		IdleNano: int64(idle), ExpiresNano: int64(max(0, time.Duration(c.Timeout)*time.Millisecond-idle)),
 	}
 	if p := t.Port(o.In); p != nil {

@@ -4,6 +4,7 @@ package forward
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"netio.dev/netio/pkg/dataplane/abi"
 	"netio.dev/netio/pkg/dataplane/conntrack"
@@ -11,18 +12,19 @@ import (
 )
 
 // What a packet becomes under NAT is the answer of the other direction's tuple,
-// so no other record of the translation is kept, but for what it adds to
-// checksums.
+// so no other record of the translation is kept.
 
 // translate rewrites a packet that prepare has parsed, of a connection with NAT:
 // whole, TCP or UDP.
 func (w *Worker) translate(p *pkt, d, other *conntrack.Dir) {
 	b := p.data
+	sum := other.Dst.Words() + other.Src.Words() + minus(d.Src.Words()+d.Dst.Words())
+	folded := packet.Fold(sum)
 	if b[0]>>4 == 4 {
 		h := b[:20]
 		binary.BigEndian.PutUint32(h[12:], other.Dst.V4())
 		binary.BigEndian.PutUint32(h[16:], other.Src.V4())
-		binary.BigEndian.PutUint16(h[10:], adjust(binary.BigEndian.Uint16(h[10:]), d.SumIP))
+		binary.BigEndian.PutUint16(h[10:], adjust(binary.BigEndian.Uint16(h[10:]), folded))
 	} else {
 		h := b[:40]
 		binary.BigEndian.PutUint64(h[8:], other.Dst.Hi)
@@ -34,50 +36,30 @@ func (w *Worker) translate(p *pkt, d, other *conntrack.Dir) {
 	if p.proto == packet.ProtoTCP {
 		at = 16
 	}
-	binary.BigEndian.PutUint16(l4, uint16(other.L4>>16))
-	binary.BigEndian.PutUint16(l4[2:], uint16(other.L4))
+	ports := bits.RotateLeft32(other.Ports(), 16)
+	binary.BigEndian.PutUint16(l4, uint16(ports))
+	binary.BigEndian.PutUint16(l4[2:], uint16(ports>>16))
 	c := binary.BigEndian.Uint16(l4[at:])
-	switch {
-	case p.nb.Flags&abi.NbCsumPartial != 0 && p.nb.CsumStart == p.l4 && p.nb.CsumOffset == at:
+	if p.nb.Flags&abi.NbCsumPartial != 0 && p.nb.CsumStart == p.l4 && p.nb.CsumOffset == at {
 		// The pseudo-header's sum, in which addresses count and ports do not.
-		c = ^adjust(^c, d.SumIP)
-	case p.proto == packet.ProtoTCP:
-		c = adjust(c, d.SumL4)
-	case c != 0: // 0: UDP without a checksum
-		if c = adjust(c, d.SumL4); c == 0 {
+		c = ^adjust(^c, folded)
+	} else if c != 0 || p.proto == packet.ProtoTCP { // 0: UDP without a checksum
+		c = adjust(c, packet.Fold(sum+uint64(ports)+minus(uint64(d.Ports()))))
+		if c == 0 && p.proto == packet.ProtoUDP {
 			c = 0xffff
 		}
 	}
 	binary.BigEndian.PutUint16(l4[at:], c)
 }
 
+// minus is the negative of a sum of up to sixteen 32-bit words, in one's complement, where
+// 0xffffffff is 0 (RFC 1624).
+func minus(words uint64) uint64 { return 16*0xffffffff - words }
+
 // adjust changes a checksum by the sum of ~old and new words (RFC 1624).
 func adjust(check, delta uint16) uint16 {
 	s := uint32(^check) + uint32(delta)
 	return ^uint16(s + s>>16)
-}
-
-// setSums works out what translate adds to the checksums of a direction.
-func setSums(d, other *conntrack.Dir) {
-	from, to := d.Tuple(), other.Tuple().Reply()
-	change := func(old, new packet.Addr, initial uint16) uint16 {
-		o, n := old.As16(), new.As16()
-		return packet.Sum(n[:], packet.Sum(complement(o), initial))
-	}
-	d.SumIP = change(from.Dst, to.Dst, change(from.Src, to.Src, 0))
-	words := [8]byte{}
-	binary.BigEndian.PutUint16(words[0:], ^from.SrcPort)
-	binary.BigEndian.PutUint16(words[2:], ^from.DstPort)
-	binary.BigEndian.PutUint16(words[4:], to.SrcPort)
-	binary.BigEndian.PutUint16(words[6:], to.DstPort)
-	d.SumL4 = packet.Sum(words[:], d.SumIP)
-}
-
-func complement(b [16]byte) []byte {
-	for i := range b {
-		b[i] = ^b[i]
-	}
-	return b[:]
 }
 
 // rewrite is translate for any packet that has been parsed.

@@ -11,10 +11,6 @@ import (
 	"netio.dev/netio/pkg/dataplane/packet"
 )
 
-// chunk is how many packets go through the passes together: enough to overlap
-// their cache misses, few enough to stay in the first-level cache.
-const chunk = 32
-
 // pkt is a packet of the vector as the passes know it.
 type pkt struct {
 	nb   *abi.Nbuf
@@ -35,8 +31,9 @@ type pkt struct {
 // vector handles n entries of the InQ. A chain whose end has not come yet is
 // carried over to the next one.
 func (w *Worker) vector(n int) {
-	w.prefetch(w.ents[:n])
-	np, i := 0, 0
+	w.pipe.across, w.pipe.translated = w.pipe.translated, false
+	w.preload(w.ents[:n])
+	i, b := 0, w.pipe.first()
 entries:
 	for i < n {
 		e, end := w.ents[i], i+1
@@ -50,12 +47,12 @@ entries:
 					break
 				}
 			}
-			p := &w.pkts[np]
+			p := &b.pkts[b.n]
 			p.first, p.n = uint16(i), uint16(end-i)
 			if w.open(p, abi.Param(e)) {
-				if np++; np == chunk {
-					w.forward(w.pkts[:])
-					np = 0
+				if b.n++; b.n == batchSize {
+					w.advance()
+					b = w.pipe.first()
 				}
 			}
 		default:
@@ -64,52 +61,22 @@ entries:
 		}
 		i = end
 	}
-	w.forward(w.pkts[:np])
+	for range pipeStages {
+		w.advance()
+	}
 	w.carry = copy(w.ents[:], w.ents[i:n])
 }
 
-// forward takes up to a chunk of packets through the passes.
-func (w *Worker) forward(ps []pkt) {
-	for i := range ps {
-		w.prepare(&ps[i])
-	}
-	w.preload(ps)
-	for i := range ps {
-		w.handle(&ps[i])
-	}
-}
-
-// prefetch loads the first cache line of the nbufs' headers and packets. In a
-// loop that does nothing else the processor has many of these misses under way
-// at a time; nothing depends on what is read.
-func (w *Worker) prefetch(ents []uint32) {
+// preload loads the first cache line of the nbufs' headers and packets. In a loop that
+// does nothing else the processor has many of these misses under way at a time; nothing
+// depends on what is read. They are mostly near, as the device has just written them: that
+// is where loads cost less than prefetch instructions.
+func (w *Worker) preload(ents []uint32) {
 	count, sum := w.area.NbufCount(), uint32(0)
 	for _, e := range ents {
 		if i := abi.Param(e); i < count {
 			b := w.area.NbufBytes(i)
 			sum += uint32(b[0]) + uint32(b[abi.NbufData])
-		}
-	}
-	w.touched += sum
-}
-
-// preload does the same for the flows' index slots, and then for the connections
-// that they lead to.
-func (w *Worker) preload(ps []pkt) {
-	slots := uint64(0)
-	for i := range ps {
-		slots += w.conns.Slot(ps[i].hash)
-	}
-	sum := uint32(slots)
-	for i := range ps {
-		r := w.conns.Guess(ps[i].hash)
-		if ps[i].ref = r; r != conntrack.NoRef {
-			c := w.conns.Conn(r)
-			d := &c.Dirs[r&1]
-			sum += d.Gen + c.Seen
-			if d.Flags&conntrack.FlagNAT != 0 {
-				sum += c.Dirs[r&1^1].Gen // translate reads it
-			}
 		}
 	}
 	w.touched += sum
@@ -240,7 +207,7 @@ func (w *Worker) handle(p *pkt) {
 
 // pass forwards a packet of a known flow, unless something about flow or
 // packet wants a closer look. All that it does, it does to the packet's own cache
-// lines and the connection's.
+// lines and the direction's.
 func (w *Worker) pass(p *pkt) bool {
 	ref := p.ref
 	if ref == conntrack.NoRef || !w.conns.Is(ref, &p.key) {
@@ -256,17 +223,11 @@ func (w *Worker) pass(p *pkt) bool {
 	if d.Gen != w.gen || d.In != p.nb.IPort || p.size > uint32(d.MTU) {
 		return false
 	}
-	if p.proto == packet.ProtoTCP {
-		if c.State != conntrack.StateEstablished || p.tcp&(packet.TCPFin|packet.TCPSyn|packet.TCPRst) != 0 {
-			if c.TCPReopens(p.tcp) {
-				return false
-			}
-			c.TCPUpdate(dir, p.tcp, &w.timeouts)
-		}
-	} else if c.State == conntrack.StateNew {
-		c.DatagramUpdate(dir, &w.timeouts)
+	if (d.Flags&conntrack.FlagSteady == 0 || p.tcp&(packet.TCPFin|packet.TCPSyn|packet.TCPRst) != 0) && !w.follow(p, c, dir) {
+		return false
 	}
 	if d.Flags&conntrack.FlagNAT != 0 {
+		w.pipe.translated = true
 		w.translate(p, d, &c.Dirs[dir&1^1])
 	}
 	if p.n > 1 || w.tapped || d.Out >= w.tunnels {
@@ -279,10 +240,10 @@ func (w *Worker) pass(p *pkt) bool {
 	if in == nil || out == nil {
 		in, out = w.counters(p.nb.IPort), w.counters(d.Out)
 	}
+	if d.Count(p.nb.Total, w.ms) {
+		c.Spill(dir)
+	}
 	n := uint64(p.nb.Total)
-	c.Seen = w.ms
-	c.Packets[dir&1]++
-	c.Bytes[dir&1] += n
 	in.RxPackets++
 	in.RxBytes += n
 	out.TxPackets++
@@ -296,15 +257,28 @@ func (w *Worker) pass(p *pkt) bool {
 	return true
 }
 
+// follow moves a connection's state on by a packet of its fast path. It returns false
+// if the packet is the first one of another connection.
+func (w *Worker) follow(p *pkt, c *conntrack.Conn, dir int) bool {
+	if p.proto != packet.ProtoTCP {
+		c.DatagramUpdate(dir, &w.timeouts)
+		return true
+	}
+	if c.TCPReopens(p.tcp) {
+		return false
+	}
+	c.TCPUpdate(dir, p.tcp, &w.timeouts)
+	return true
+}
+
 // account counts a packet of a connection.
 func (w *Worker) account(p *pkt, c *conntrack.Conn, dir int) {
-	n := uint64(p.nb.Total)
-	c.Seen = w.ms
-	c.Packets[dir&1]++
-	c.Bytes[dir&1] += n
+	if c.Dirs[dir&1].Count(p.nb.Total, w.ms) {
+		c.Spill(dir)
+	}
 	in := w.counters(p.nb.IPort)
 	in.RxPackets++
-	in.RxBytes += n
+	in.RxBytes += uint64(p.nb.Total)
 }
 
 // send takes one hop from the packet and queues it for a port.

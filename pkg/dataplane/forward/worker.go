@@ -86,7 +86,7 @@ type Worker struct {
 	carry int // entries of an unfinished chain at the front of ents
 	// overlong: the chain whose entries come was too long and is being refused.
 	overlong bool
-	pkts     [chunk]pkt
+	pipe     pipeline
 	queue    []uint32 // for the OutQ
 
 	now     time.Duration // CLOCK_MONOTONIC, once per vector
@@ -96,9 +96,9 @@ type Worker struct {
 	gap     time.Duration // between vectors, on average
 	mail    mailbox
 	ports   []*PortCounters
-	Stats   Stats // belongs to Run's goroutine
-	touched uint32
-	lost    bool // another process owns the instance now
+	Stats   Stats  // belongs to Run's goroutine
+	touched uint32 // sum of what preload read, so that it reads it
+	lost    bool   // another process owns the instance now
 	onPort  func(port uint32)
 
 	// What the slow path works with, one packet at a time.

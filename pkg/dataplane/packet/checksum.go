@@ -7,9 +7,9 @@ import (
 	"math/bits"
 )
 
-// fold reduces a sum of 16-, 32- or 48-bit pieces to 16 bits in one's
+// Fold reduces a sum of 16-, 32- or 48-bit pieces to 16 bits in one's
 // complement. It is 0 only for 0.
-func fold(s uint64) uint16 {
+func Fold(s uint64) uint16 {
 	s = s>>32 + s&0xffffffff
 	s = s>>32 + s&0xffffffff
 	s = s>>16 + s&0xffff
@@ -53,15 +53,15 @@ func Sum(b []byte, initial uint16) uint16 {
 	s, c = bits.Add64(s, rest, c)
 	s, c = bits.Add64(s, 0, c)
 	s += c
-	return fold(uint64(bits.ReverseBytes16(fold(s))) + uint64(initial))
+	return Fold(uint64(bits.ReverseBytes16(Fold(s))) + uint64(initial))
 }
 
 // Checksum is the Internet checksum of b: the inverse of Sum.
 func Checksum(b []byte, initial uint16) uint16 { return ^Sum(b, initial) }
 
-// words is the sum of an address's 16-bit words as they count in a
-// pseudo-header: IPv4 addresses have two.
-func (a Addr) words() uint64 {
+// Words is the sum of an address's 32-bit words as they count in a
+// pseudo-header: IPv4 addresses have one.
+func (a Addr) Words() uint64 {
 	if a.Is4() {
 		return uint64(a.V4())
 	}
@@ -72,7 +72,7 @@ func (a Addr) words() uint64 {
 // ICMPv6 checksums cover (RFC 9293 section 3.1, RFC 8200 section 8.1). length
 // is that of the L4 header and payload.
 func PseudoSum(src, dst Addr, proto uint8, length int) uint16 {
-	return fold(src.words() + dst.words() + uint64(proto) + uint64(uint32(length)))
+	return Fold(src.Words() + dst.Words() + uint64(proto) + uint64(uint32(length)))
 }
 
 // L4Checksum computes what belongs into the L4 checksum field of a whole

@@ -139,7 +139,7 @@ func RewriteError(b []byte, info *Info, inner *Inner, src, dst Addr, quoted Tupl
 	rewriteQuote(b[inner.Off:], l4, info.Family, inner, quoted)
 	change := addSum(^before, Sum(changes, 0))
 
-	outer := delta(info.Src.words()+info.Dst.words(), src.words()+dst.words())
+	outer := delta(info.Src.Words()+info.Dst.Words(), src.Words()+dst.Words())
 	if info.Family == IPv4 {
 		putAddrs4(b, src, dst, outer)
 	} else {
@@ -171,7 +171,7 @@ func putAddrs4(h []byte, src, dst Addr, change uint16) {
 // rewriteQuote rewrites a quoted packet, h from its IP header and l4 from its
 // L4 header on.
 func rewriteQuote(h, l4 []byte, family uint8, inner *Inner, to Tuple) {
-	addrs := delta(inner.Src.words()+inner.Dst.words(), to.Src.words()+to.Dst.words())
+	addrs := delta(inner.Src.Words()+inner.Dst.Words(), to.Src.Words()+to.Dst.Words())
 	if family == IPv4 {
 		putAddrs4(h, to.Src, to.Dst, addrs)
 	} else {

@@ -20,7 +20,7 @@ func NewRewrite(from, to Tuple) Rewrite {
 	to.Proto = from.Proto
 	r := Rewrite{
 		to:    to,
-		addrs: delta(from.Src.words()+from.Dst.words(), to.Src.words()+to.Dst.words()),
+		addrs: delta(from.Src.Words()+from.Dst.Words(), to.Src.Words()+to.Dst.Words()),
 	}
 	d := &l4sums[from.Proto]
 	switch {
@@ -33,7 +33,7 @@ func NewRewrite(from, to Tuple) Rewrite {
 }
 
 // delta is the folded ~old + new.
-func delta(old, new uint64) uint16 { return addSum(^fold(old), fold(new)) }
+func delta(old, new uint64) uint16 { return addSum(^Fold(old), Fold(new)) }
 
 // To is the tuple that packets have after the rewrite.
 func (r *Rewrite) To() Tuple { return r.to }
