@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,6 +34,10 @@ type Build struct {
 	Cache   string // DefaultCache, or another
 	Key     *Key   // signs; nil: not signed
 	Hash    string // of the signature; "": the kernel's own
+	// Link makes links in this process's root to where headers are below the
+	// system's, as they refer to each other by absolute paths: for a container, whose
+	// root goes with it.
+	Link bool
 }
 
 // Built is a module that was built.
@@ -81,7 +86,7 @@ func (s *System) BuildModule(ctx context.Context, k *Running, b Build) (*Built, 
 		out.Cached = true
 		return out, nil
 	}
-	tools, err := s.FindToolchain(k, h, b.CC)
+	tools, err := s.FindToolchain(k, h, b)
 	if err != nil {
 		return nil, err
 	}
@@ -94,13 +99,20 @@ func (s *System) BuildModule(ctx context.Context, k *Running, b Build) (*Built, 
 	if err := src.copyTo(work); err != nil {
 		return nil, explainWrite(err, work)
 	}
-	if at := s.shown(h.Dir); at != h.Dir && Host("/").exists(at+"/Makefile") {
+	if b.Link && tools.Root == "" {
+		s.linkHeaders(k.Release)
+	}
+	at := s.shown(h.Dir)
+	switch {
+	case tools.Root != "":
+		h.Dir = at
+	case at != h.Dir && Host("/").exists(at+"/Makefile"):
 		// Makefiles of headers include each other by absolute paths, which
 		// a container has to mount where they are on the host.
 		h.Dir = at
 	}
 	log := filepath.Join(parent, buildLog)
-	if err := runMake(ctx, h, work, tools, b.Version, log); err != nil {
+	if err := s.runMake(ctx, h, work, tools, b.Version, log); err != nil {
 		return nil, err
 	}
 	return out, b.keep(work, dir)
@@ -122,21 +134,45 @@ func signatureHash(c Config) string {
 	return defaultHash
 }
 
+// linkHeaders makes links to what headers are made of, where nothing else is. What is
+// missing then, the build tells.
+func (s *System) linkHeaders(release string) {
+	for _, pattern := range []string{"/usr/src/*", "/usr/lib/linux-kbuild-*", "/lib/modules/" + release, "/usr/lib/modules/" + release} {
+		found, _ := filepath.Glob(filepath.Join(s.Root, pattern))
+		for _, there := range found {
+			here := s.shown(there)
+			if _, err := os.Lstat(here); err != nil && os.MkdirAll(filepath.Dir(here), 0o755) == nil {
+				_ = os.Symlink(there, here)
+			}
+		}
+	}
+}
+
 // runMake builds external modules (Documentation/kbuild/modules.rst). BTF
 // is left out: it needs the kernel's vmlinux, which headers do not have.
-func runMake(ctx context.Context, h *Headers, work string, tools *Toolchain, version, log string) error {
+func (s *System) runMake(ctx context.Context, h *Headers, work string, tools *Toolchain, version, log string) error {
 	f, err := os.Create(log)
 	if err != nil {
 		return explainWrite(err, filepath.Dir(log))
 	}
 	defer f.Close()
+	search := os.Getenv("PATH")
+	if tools.Root != "" {
+		work, search = s.shown(work), strings.Join(programDirs, ":")
+	}
 	args := append([]string{"-C", h.Dir, "M=" + work, fmt.Sprintf("-j%d", runtime.NumCPU()), "CONFIG_DEBUG_INFO_BTF_MODULES="}, tools.Args...)
 	if v := moduleVersion(version); v != "" {
 		args = append(args, "NETIO_VERSION="+v)
 	}
-	cmd := exec.CommandContext(ctx, "make", append(args, "modules")...)
+	cmd := exec.CommandContext(ctx, tools.make, append(args, "modules")...)
 	// Variables of ours, as ARCH or MAKEFLAGS, would become make's.
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + work, "LC_ALL=C", "TMPDIR=" + work}
+	cmd.Env = []string{"PATH=" + search, "HOME=" + work, "LC_ALL=C", "TMPDIR=" + work}
+	// What make has started ends with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Chroot: tools.Root}
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
+	if tools.Root != "" {
+		cmd.Dir = "/"
+	}
 	cmd.Stdout, cmd.Stderr = f, f
 	fmt.Fprintf(f, "%s\n", strings.Join(cmd.Args, " "))
 	if err := cmd.Run(); err != nil {

@@ -34,6 +34,7 @@ type machine struct {
 	noABI    bool   // it says nothing there
 	calls    []string
 	unloaded error
+	idle     map[string]bool // instances that EndIdle ends
 }
 
 // newMachine has what every kernel with modules has, and then these files: by
@@ -126,6 +127,15 @@ func (m *machine) Unload(name string) error {
 }
 
 func (m *machine) Log() (string, error)     { return m.logged, nil }
+func (m *machine) EndIdle(device, instance string) (bool, error) {
+	m.calls = append(m.calls, "end "+instance)
+	if m.idle[instance] {
+		m.files(map[string]string{sysModule + "/refcnt": "0\n"})
+		m.knets = nil
+	}
+	return m.idle[instance], nil
+}
+
 func (m *machine) Knets() ([]string, error) { return m.knets, nil }
 
 // own are the options with their paths in the machine's directory.

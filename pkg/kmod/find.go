@@ -22,6 +22,7 @@ type Search struct {
 	File  string   // this file and no other
 	Dirs  []string // first
 	Cache string   // then what Build has made; "": none
+	Only  bool     // and not in /lib/modules
 }
 
 // moduleDirs are those that are not the kernel's own, below /lib/modules/RELEASE
@@ -54,6 +55,9 @@ func (s *System) Files(k *Running, in Search) ([]*File, error) {
 		paths = append(paths, found...)
 	}
 	for _, dir := range moduleDirs {
+		if in.Only {
+			break
+		}
 		found, _ := modulesBelow(s.path(path.Join("/lib/modules", k.Release, dir)))
 		paths = append(paths, found...)
 	}

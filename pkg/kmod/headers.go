@@ -78,16 +78,44 @@ func parseUTSRelease(text string) string {
 type Toolchain struct {
 	Args []string // of make: CC=gcc-12, or LLVM=1
 	Note string   // if it is not the one that the kernel was built with
+	// Root is where its programs run (chroot(2)), "" for this process's own root.
+	Root string
+	make string // path of make there
 }
 
 // lookPath finds programs: exec.LookPath, or another in a test.
 type lookPath func(string) (string, error)
 
 // FindToolchain finds make and the compiler of the kernel, by the name that its configuration
-// tells (CONFIG_CC_VERSION_TEXT), or one of the same kind. The compiler may be given. The
-// error is a Problem with NoToolchain.
-func (s *System) FindToolchain(k *Running, h *Headers, cc string) (*Toolchain, error) {
-	return findToolchain(k, h, cc, exec.LookPath)
+// tells (CONFIG_CC_VERSION_TEXT), or one of the same kind. The compiler may be given. Of a
+// system with its files elsewhere that is its own toolchain, if it has all of it and if
+// headers and cache are among its files: headers hold programs, for the system's
+// libraries. The error is a Problem with NoToolchain.
+func (s *System) FindToolchain(k *Running, h *Headers, b Build) (*Toolchain, error) {
+	if s.Root != "/" && s.holds(h.Dir) && s.holds(b.Cache) {
+		if t, err := findToolchain(k, h, b.CC, s.lookPath); err == nil {
+			t.Root = filepath.Clean(s.Root)
+			return t, nil
+		}
+	}
+	return findToolchain(k, h, b.CC, exec.LookPath)
+}
+
+// programDirs are where a system has its programs.
+var programDirs = []string{"/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+
+// lookPath finds a program of the system, and its path there.
+func (s *System) lookPath(program string) (string, error) {
+	for _, dir := range programDirs {
+		name := path.Join(dir, program)
+		if path.IsAbs(program) {
+			name = program
+		}
+		if fi, err := os.Stat(s.path(name)); err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0 {
+			return name, nil
+		}
+	}
+	return "", &exec.Error{Name: program, Err: exec.ErrNotFound}
 }
 
 func findToolchain(k *Running, h *Headers, cc string, look lookPath) (*Toolchain, error) {
@@ -96,10 +124,11 @@ func findToolchain(k *Running, h *Headers, cc string, look lookPath) (*Toolchain
 		_, err := look(program)
 		return err == nil
 	}
-	if !have("make") {
+	t := &Toolchain{}
+	var err error
+	if t.make, err = look("make"); err != nil {
 		missing = append(missing, "make")
 	}
-	t := &Toolchain{}
 	text := first(h.config["CC_VERSION_TEXT"], k.Compiler)
 	kind, major := "gcc", version(h.config["GCC_VERSION"])
 	if h.config.On("CC_IS_CLANG") {

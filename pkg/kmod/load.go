@@ -21,6 +21,9 @@ type Load struct {
 	// Replace a loaded module that would do by the one that was found, if that
 	// is another and nothing uses the loaded one.
 	Replace bool
+	// Trial is a file that notes which module the kernel is being given, "" for none:
+	// one that brings the machine down is not loaded again at the next boot.
+	Trial string
 }
 
 // Result tells what was done.
@@ -70,6 +73,11 @@ func (s *System) LoadModule(ctx context.Context, k *Running, in Load) (*Result, 
 		res.Notes = append(res.Notes, built.Note)
 	}
 	sec := s.Security(k)
+	end, err := s.try(f, in.Trial)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	if loaded != nil {
 		if same(loaded, f) {
 			return &Result{Action: "kept", Version: loaded.Version, ABI: loaded.ABI, Notes: []string{"the module that was found is the one that is loaded"}}, nil

@@ -28,13 +28,14 @@ const (
 	BuildFailed        Reason = "BuildFailed"        // make says no
 	ReadOnly           Reason = "ReadOnly"           // a directory that must be written cannot be
 	LoadFailed         Reason = "LoadFailed"         // anything else that the kernel says
+	Interrupted        Reason = "Interrupted"        // a delivery was ended before it was done, again and again
 )
 
 // Reasons are all of them.
 func Reasons() []Reason {
 	return []Reason{
 		ModulesUnsupported, ModulesDisabled, NoPermission, Lockdown, KeyRejected, WrongKernel, WrongParameter, WrongABI, UnknownSymbol,
-		BuiltIn, InUse, NoModule, NoHeaders, NoSource, NoToolchain, BuildFailed, ReadOnly, LoadFailed,
+		BuiltIn, InUse, NoModule, NoHeaders, NoSource, NoToolchain, BuildFailed, ReadOnly, LoadFailed, Interrupted,
 	}
 }
 

@@ -145,7 +145,7 @@ func (s *System) ofBuild(r *Report, b Build) error {
 		return err
 	}
 	if r.Headers = h; h != nil {
-		tools, err := s.FindToolchain(r.Kernel, h, b.CC)
+		tools, err := s.FindToolchain(r.Kernel, h, b)
 		if err := note(err); err != nil {
 			return err
 		}

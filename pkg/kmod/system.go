@@ -12,6 +12,8 @@ import (
 	securejoin "github.com/cyphar/filepath-securejoin"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"netio.dev/netio/pkg/dataplane/device/kernel"
 )
 
 // Kernel is what is asked of the kernel by system calls.
@@ -25,6 +27,8 @@ type Kernel interface {
 	Unload(name string) error
 	// Log is the kernel's log, as far as the caller may read it.
 	Log() (string, error)
+	// EndIdle ends an instance of the module, as kernel.EndIdle does.
+	EndIdle(device, instance string) (bool, error)
 	// Knets are the names of the knets in this network namespace.
 	Knets() ([]string, error)
 }
@@ -50,6 +54,11 @@ func (s *System) path(name string) string {
 		return filepath.Join(s.Root, name)
 	}
 	return p
+}
+
+// holds tells whether a path of this process is one of the system's files.
+func (s *System) holds(path string) bool {
+	return s.Root == "/" || strings.HasPrefix(path, filepath.Clean(s.Root)+"/")
 }
 
 // shown is a path as people of the system know it.
@@ -112,6 +121,10 @@ func (running) Log() (string, error) {
 		return "", os.NewSyscallError("syslog", err)
 	}
 	return string(b[:n]), nil
+}
+
+func (running) EndIdle(device, instance string) (bool, error) {
+	return kernel.EndIdle(device, instance)
 }
 
 func (running) Knets() ([]string, error) {

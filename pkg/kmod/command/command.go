@@ -68,7 +68,7 @@ modules; 8 the module is in use.`,
 	f := cmd.PersistentFlags()
 	f.StringVar(&o.root, "root", "/", "`FOLDER` where the host's root is, in a container that has it elsewhere; other flags name paths in the container")
 	f.StringVarP(&o.output, "output", "o", "table", "`FORMAT`: table, json")
-	cmd.AddCommand(o.status(), o.buildCommand(), o.load(), o.unload(), o.sign())
+	cmd.AddCommand(o.status(), o.buildCommand(), o.load(), o.unload(), o.sign(), o.deliver())
 	return cmd
 }
 
@@ -94,13 +94,18 @@ func (o *options) keyFlags(cmd *cobra.Command) {
 	f.StringVar(&o.build.Hash, "hash", "", "sha256, sha384 or sha512; default: as the kernel's own modules")
 }
 
-// prepare completes the options from flags.
-func (o *options) prepare() error {
-	o.search.Cache = o.build.Cache
+// prepareBuild completes what a build has to know of this program.
+func (o *options) prepareBuild() {
 	o.build.Version = o.version
 	if program, err := os.Executable(); err == nil {
 		o.build.Program = program
 	}
+}
+
+// prepare completes the options from flags.
+func (o *options) prepare() error {
+	o.search.Cache = o.build.Cache
+	o.prepareBuild()
 	if (o.key.Private == "") != (o.key.Certificate == "") {
 		return errors.New("--key and --cert belong together: give both")
 	}
@@ -256,22 +261,37 @@ if nothing uses it; else nothing is changed, and the message says what uses it.`
 }
 
 func (o *options) unload() *cobra.Command {
-	return &cobra.Command{
+	var idle bool
+	cmd := &cobra.Command{
 		Use:   "unload",
 		Short: "Unload the module, if nothing uses it",
-		Args:  cobra.NoArgs,
+		Long: `Unload the module, if nothing uses it. A forwarder that has ended leaves its
+instance, with the host's interface: --end-idle ends such ones first, if no process
+has them and no pod has an interface of theirs. That is what an uninstallation needs.`,
+		Args: cobra.NoArgs,
 		RunE: o.run(func(cmd *cobra.Command, _ []string) error {
 			s := kmod.Host(o.root)
 			k, err := s.Running()
 			if err != nil {
 				return err
 			}
+			var ended []string
+			if idle {
+				if ended, err = s.EndIdle(); err != nil {
+					return err
+				}
+			}
 			was, err := s.UnloadModule(k)
 			if err != nil {
 				return err
 			}
 			if o.output == "json" {
-				return writeJSON(cmd.OutOrStdout(), map[string]bool{"unloaded": was})
+				return writeJSON(cmd.OutOrStdout(), map[string]any{"unloaded": was, "ended": ended})
+			}
+			for _, name := range ended {
+				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "ended the instance %s, which nobody used\n", name); err != nil {
+					return err
+				}
 			}
 			text := "the module was not loaded"
 			if was {
@@ -281,6 +301,8 @@ func (o *options) unload() *cobra.Command {
 			return err
 		}),
 	}
+	cmd.Flags().BoolVar(&idle, "end-idle", false, "first end instances that no process owns and no pod has an interface of")
+	return cmd
 }
 
 func (o *options) sign() *cobra.Command {

@@ -117,6 +117,12 @@ func TestProblems(t *testing.T) {
 		{"sign --generate --key " + key + " --cert " + cert, 1, "leave --generate out"},
 		{"sign --key " + key + " --cert " + cert + " /none/netio.ko", 1, "/none/netio.ko"},
 		{"status -o yaml", 1, "expected table or json"},
+		{"unload --end-idle --root " + root, 0, ""},
+		{"deliver --mode Fast --result x", 1, `--mode "Fast": expected one of`},
+		{"deliver", 1, "--result is missing"},
+		{"deliver --result x --image /images/0", 1, "expected FOLDER=RELEASE or FOLDER~EXPRESSION"},
+		{"deliver --result x --image /images/0~(", 1, "missing closing )"},
+		{"deliver --result x --image =6.1", 1, "expected FOLDER=RELEASE"},
 	}
 	for _, tt := range tests {
 		out, err := run(strings.Fields(tt.args)...)
@@ -154,6 +160,64 @@ func TestDocumented(t *testing.T) {
 	for _, r := range kmod.Reasons() {
 		if !strings.Contains(doc, "`"+string(r)+"`") {
 			t.Errorf("reason %s is not documented", r)
+		}
+	}
+}
+
+// TestDeliver: whatever is in the way, it ends well, and the file has what came of it.
+func TestDeliver(t *testing.T) {
+	root := host(t, map[string]string{"/proc/version": ""})
+	result := filepath.Join(t.TempDir(), "kernel-module.json")
+	deliver := func(args ...string) string {
+		t.Helper()
+		out, err := run(append([]string{"deliver", "--root", root, "--cache", filepath.Join(root, "cache"), "--result", result}, args...)...)
+		if err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+		return out
+	}
+	out := deliver("--required", "--image", "/images/0=6.1.0", "--image", `/images/1~^6\.1\.`)
+	if !regexp.MustCompile(`state +Unsupported\n(.*\n)*problem +ModulesUnsupported: .*\n +to do +boot a kernel with CONFIG_MODULES`).MatchString(out) {
+		t.Error(out)
+	}
+	o, err := kmod.ReadOutcome(result)
+	if err != nil || o.State != kmod.StateUnsupported || o.Problem.Reason != kmod.ModulesUnsupported || !o.Required || o.Mode != kmod.ModeAuto {
+		t.Errorf("%+v, %v", o, err)
+	}
+	// A Secret that is not there, or is none, is no error either.
+	out = deliver("--key", "/none/tls.key", "--cert", "/none/tls.crt", "-o", "json")
+	var printed kmod.Outcome
+	if err := json.Unmarshal([]byte(out), &printed); err != nil || len(printed.Notes) != 1 || !strings.Contains(printed.Notes[0], "has no tls.key") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if err := os.Mkdir(filepath.Join(root, "empty"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	empty := filepath.Join(root, "empty", "tls.key")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out = deliver("--key", empty, "--cert", empty); !strings.Contains(out, "modules are not signed: the Secret of kernelModule.signingSecret: ") {
+		t.Error(out)
+	}
+	// Nowhere to note it, as on a disk that is full.
+	if out, err := run("deliver", "--root", root, "--result", "/none/x.json"); err != nil || !strings.Contains(out, "cannot be noted") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestParseImage(t *testing.T) {
+	for text, want := range map[string][2]string{
+		"/images/0=6.1.0-47-amd64": {"/images/0", "6.1.0-47-amd64"},
+		`/images/1~^5=\.14~`:       {"/images/1", `^5=\.14~`},
+	} {
+		i, err := parseImage(text)
+		got := i.Release
+		if i.Matching != nil {
+			got = i.Matching.String()
+		}
+		if err != nil || i.Dir != want[0] || got != want[1] {
+			t.Errorf("%s: %+v, %v", text, i, err)
 		}
 	}
 }
