@@ -84,6 +84,8 @@ last good version in force.`,
 	f.StringVar(&o.ConfigFile, "config", defaultConfig, "configuration `FILE` (YAML)")
 	f.StringVar(&manifests, "manifests", defaultManifests, "`FOLDER` with policies (YAML files)")
 	f.BoolVar(&o.TakeOver, "take-over", false, "take over from an agent that runs; that stays, and goes on if this one ends")
+	f.StringVar(&o.After, "take-over-after", "", "ask an agent that runs only when this `FILE` is there, which the forwarder of this pod writes (netio-agent forward --forwarding-file)")
+	f.StringVar(&o.KernelModule, "kernel-module", "", "report what netio-agent kmod deliver has noted in this `FILE`")
 	sysctlFlag(f, &o.Sysctls)
 	kubernetes.add(f)
 	for _, name := range []string{"kubeconfig", "node"} {

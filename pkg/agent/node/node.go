@@ -67,6 +67,13 @@ type Options struct {
 	Sysctls sysctl.Dir
 	// TakeOver: an agent that runs is asked to give way, and this one gives way too.
 	TakeOver bool
+	// After is a file that has to be there before an agent that runs is asked; "": none.
+	// The forwarder that belongs to this one writes it when it forwards: one that
+	// cannot leaves the node to those that can.
+	After string
+	// KernelModule is the file in which `netio-agent kmod deliver` notes what came of
+	// it, "" where the module is not delivered.
+	KernelModule string
 }
 
 // stopTime is how long calls that are under way may take when the agent stops.
@@ -150,7 +157,7 @@ func run(ctx context.Context, o Options) (*socket.Successor, error) {
 	a.config = c
 	acquire := socket.Acquire
 	if o.TakeOver {
-		acquire = func(path string) (*socket.Lock, error) { return socket.TakeOver(ctx, path) }
+		acquire = func(path string) (*socket.Lock, error) { return socket.TakeOver(ctx, path, a.mayTakeOver()) }
 	}
 	lock, err := acquire(c.Socket)
 	if err != nil {

@@ -18,7 +18,9 @@ const reportPatience = time.Second
 // report is how the node is now.
 func (a *agent) report() Report {
 	c := a.current()
+	module, moduleErr := a.kernelModule()
 	r := Report{
+		KernelModule: module, KernelModuleUnknown: moduleErr,
 		Version: a.Version, PodCIDRs: c.PodCIDRs, Endpoints: len(a.manager.List()), Policies: int(a.policies.Load()),
 		NotReady: cmp.Or(a.ready(), a.degraded()), Problems: a.problems.All(),
 	}

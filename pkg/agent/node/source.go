@@ -22,6 +22,7 @@ import (
 	"netio.dev/netio/pkg/agent/pools"
 	"netio.dev/netio/pkg/agent/problem"
 	"netio.dev/netio/pkg/ipam"
+	"netio.dev/netio/pkg/kmod"
 )
 
 // ErrRestart: something changed that the agent takes up only when it starts. Pods
@@ -58,6 +59,10 @@ type Report struct {
 	Version string
 	// Device that the forwarder uses, "" while it is not known.
 	Device string
+	// KernelModule is what came of the module's delivery, nil if there was none or if
+	// KernelModuleUnknown says why that is not known.
+	KernelModule        *kmod.Outcome
+	KernelModuleUnknown error
 	// ForwarderStarted is when the forwarder began, in nanoseconds since 1970, 0 while
 	// that is not known.
 	ForwarderStarted int64

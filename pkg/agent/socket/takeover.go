@@ -19,8 +19,9 @@ const lockEvery = 20 * time.Millisecond
 func takeoverPath(path string) string { return path + ".takeover" }
 
 // TakeOver is Acquire, but asks the process that has the lock to give it up, and waits
-// until it does, or ctx ends. One that cannot be asked is waited for.
-func TakeOver(ctx context.Context, path string) (*Lock, error) {
+// until it does, or ctx ends. One that cannot be asked is waited for. It is not asked before
+// may, unless that is nil, says so.
+func TakeOver(ctx context.Context, path string, may func() bool) (*Lock, error) {
 	var asked net.Conn
 	for {
 		lock, err := Acquire(path)
@@ -34,7 +35,7 @@ func TakeOver(ctx context.Context, path string) (*Lock, error) {
 			}
 			return nil, err
 		}
-		if asked == nil {
+		if asked == nil && (may == nil || may()) {
 			// It may be about to listen, or of a version that does not.
 			asked, _ = (&net.Dialer{}).DialContext(ctx, "unix", takeoverPath(path))
 		}

@@ -13,7 +13,7 @@ import (
 // one sees when the other has ended.
 func TestTakeOver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "run", "s.sock")
-	first, err := TakeOver(t.Context(), path)
+	first, err := TakeOver(t.Context(), path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestTakeOver(t *testing.T) {
 		}
 		asked <- s
 	}()
-	second, err := TakeOver(t.Context(), path)
+	second, err := TakeOver(t.Context(), path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,12 +58,12 @@ func TestTakeOverWaits(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := TakeOver(ctx, path); !errors.Is(err, ErrInUse) {
+	if _, err := TakeOver(ctx, path, nil); !errors.Is(err, ErrInUse) {
 		t.Errorf("given up: %v", err)
 	}
 	taken := make(chan error)
 	go func() {
-		lock, err := TakeOver(t.Context(), path)
+		lock, err := TakeOver(t.Context(), path, nil)
 		if err == nil {
 			err = lock.Release()
 		}
@@ -88,5 +88,56 @@ func TestNoSuccessor(t *testing.T) {
 	cancel()
 	if s, err := lock.AwaitSuccessor(ctx); s != nil || err != nil {
 		t.Errorf("%v, %v", s, err)
+	}
+}
+
+// TestTakeOverLater: who has the lock is not asked before it may be.
+func TestTakeOverLater(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.sock")
+	first, err := Acquire(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	looked, may := make(chan struct{}), make(chan bool)
+	asked, taken := make(chan struct{}), make(chan error)
+	go func() {
+		if _, err := first.AwaitSuccessor(t.Context()); err != nil {
+			t.Error(err)
+		}
+		close(asked)
+		if err := first.Release(); err != nil {
+			t.Error(err)
+		}
+	}()
+	go func() {
+		lock, err := TakeOver(t.Context(), path, func() bool {
+			looked <- struct{}{}
+			return <-may
+		})
+		if err == nil {
+			err = lock.Release()
+		}
+		taken <- err
+	}()
+	for range 3 {
+		<-looked
+		select {
+		case <-asked:
+			t.Error("asked too early")
+		default:
+		}
+		may <- false
+	}
+	for { // it may have looked before the other one listened
+		select {
+		case <-looked:
+			may <- true
+			continue
+		case err := <-taken:
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		return
 	}
 }

@@ -35,6 +35,7 @@ type options struct {
 	nice           int
 	poll           time.Duration
 	takeOver       bool
+	forwarding     string
 	worker         bool
 	version        string
 }
@@ -77,6 +78,7 @@ netio-agent or anything else that speaks its gRPC interface.`,
 	f.IntVar(&o.nice, "nice", defaultNice(), "niceness of the worker threads, -20 to 19; negative ones need CAP_SYS_NICE")
 	f.DurationVar(&o.poll, "poll", defaultPoll(), fmt.Sprintf("how long a worker under load polls before it sleeps, at most %v: longer for less delay and fewer system calls, shorter for less CPU time", maxPoll))
 	f.BoolVar(&o.takeOver, "take-over", false, "take over from a forwarder that runs with this run directory, within milliseconds; it stays, and goes on if this one ends")
+	f.StringVar(&o.forwarding, "forwarding-file", "", "make this `FILE` when it forwards, and remove it before: a sign for who waits for this forwarder and for no other one")
 	f.BoolVar(&o.worker, "worker", false, "be the worker process; for the supervisor")
 	if err := f.MarkHidden("worker"); err != nil {
 		panic(err)
@@ -125,7 +127,14 @@ func (o *options) check() error {
 }
 
 func (o *options) runSupervisor(ctx context.Context, log *slog.Logger) error {
-	chosen, why, err := chooseDevice(o.device, func() (uint32, error) { return kernel.Available("") })
+	if err := o.noSign(); err != nil {
+		return err
+	}
+	runs := ""
+	if o.takeOver {
+		runs = o.askDevice(ctx)
+	}
+	chosen, why, err := chooseDevice(o.device, runs, func() (uint32, error) { return kernel.Available("") })
 	if err != nil {
 		return err
 	}
@@ -137,7 +146,7 @@ func (o *options) runSupervisor(ctx context.Context, log *slog.Logger) error {
 		args: []string{
 			"forward", "--worker", "--run-dir", o.runDir, "--device", chosen, "--instance", o.instance,
 			"--lanes", strconv.Itoa(o.lanes), "--nbufs", strconv.Itoa(o.nbufs), "--max-connections", strconv.Itoa(o.maxConnections),
-			"--nice", strconv.Itoa(o.nice), "--poll", o.poll.String(),
+			"--nice", strconv.Itoa(o.nice), "--poll", o.poll.String(), "--forwarding-file", o.forwarding,
 		},
 		log: log.With("process", "supervisor"),
 	}
@@ -154,6 +163,9 @@ func (o *options) runSupervisor(ctx context.Context, log *slog.Logger) error {
 			return err
 		}
 		s.log.Info("another forwarder has taken over; this one is there in case that ends")
+		if err := o.noSign(); err != nil {
+			s.log.Error("others take this for the one that forwards", "error", err)
+		}
 	}
 }
 
@@ -198,6 +210,9 @@ func (o *options) runWorker(ctx context.Context, log *slog.Logger) error {
 	}
 	defer dev.Close()
 	w := worker{options: *o, dev: dev, birth: b, log: log, ready: func() {
+		if err := o.sign(); err != nil {
+			log.Error("nobody is told that this forwards", "error", err)
+		}
 		if b.Died != 0 {
 			log.Info("forwarding again", "gap", b.gap(), "restarts", b.Restarts)
 		} else {

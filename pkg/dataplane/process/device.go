@@ -23,13 +23,19 @@ const (
 
 // chooseDevice makes kernel or soft of what was asked for, and says why. available
 // tells whether there is a kernel device, and the version of its ABI. Only what
-// was not asked for by name is replaced.
-func chooseDevice(asked string, available func() (uint32, error)) (chosen, why string, err error) {
-	if asked == deviceSoft {
+// was not asked for by name is replaced, and runs, the device of a forwarder that is to be
+// taken over from, before all: pods' interfaces are of that. "" is for none.
+func chooseDevice(asked, runs string, available func() (uint32, error)) (chosen, why string, err error) {
+	switch {
+	case asked == deviceSoft:
 		return deviceSoft, "--device soft", nil
+	case asked == deviceAuto && runs == deviceSoft:
+		return deviceSoft, "the forwarder that runs has it", nil
 	}
 	version, err := available()
 	switch {
+	case err != nil && asked == deviceAuto && runs == deviceKernel:
+		return "", "", fmt.Errorf("the forwarder that runs has the kernel device, which this one cannot use: %w; that one goes on; drain the node and reboot it", err)
 	case err == nil:
 		return deviceKernel, fmt.Sprintf("%s is there, ABI %s", kernel.DefaultPath, abi.VersionString(version)), nil
 	case asked == deviceKernel:

@@ -17,22 +17,28 @@ func TestChooseDevice(t *testing.T) {
 	none := func() (uint32, error) { return 0, errors.New("no /dev/netio: load it") }
 	for _, c := range []struct {
 		asked     string
+		runs      string
 		available func() (uint32, error)
 		chosen    string
 		says      string
 	}{
-		{"auto", there, "kernel", "ABI " + abi.VersionString(abi.Version)},
-		{"auto", none, "soft", "no /dev/netio: load it"},
-		{"kernel", there, "kernel", "/dev/netio is there"},
-		{"kernel", none, "", "--device kernel: no /dev/netio: load it"},
-		{"soft", nil, "soft", "--device soft"},
+		{"auto", "", there, "kernel", "ABI " + abi.VersionString(abi.Version)},
+		{"auto", "", none, "soft", "no /dev/netio: load it"},
+		{"auto", "soft", there, "soft", "the forwarder that runs has it"},
+		{"auto", "soft", none, "soft", "the forwarder that runs has it"},
+		{"auto", "kernel", there, "kernel", "/dev/netio is there"},
+		{"auto", "kernel", none, "", "which this one cannot use: no /dev/netio: load it"},
+		{"kernel", "", there, "kernel", "/dev/netio is there"},
+		{"kernel", "soft", there, "kernel", "/dev/netio is there"}, // and is refused by what runs
+		{"kernel", "", none, "", "--device kernel: no /dev/netio: load it"},
+		{"soft", "kernel", nil, "soft", "--device soft"},
 	} {
-		chosen, why, err := chooseDevice(c.asked, c.available)
+		chosen, why, err := chooseDevice(c.asked, c.runs, c.available)
 		if err != nil {
 			why = err.Error()
 		}
 		if chosen != c.chosen || (err != nil) != (c.chosen == "") || !strings.Contains(why, c.says) {
-			t.Errorf("%s: %q, %q, %v; want %q, %q", c.asked, chosen, why, err, c.chosen, c.says)
+			t.Errorf("%s, %q runs: %q, %q, %v; want %q, %q", c.asked, c.runs, chosen, why, err, c.chosen, c.says)
 		}
 	}
 }

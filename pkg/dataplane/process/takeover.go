@@ -46,6 +46,9 @@ const (
 	greetingMax = 1024
 )
 
+// errAsked is returned when somebody has only asked.
+var errAsked = errors.New("asked which device it is")
+
 // errRefused is returned when the forwarder that runs does not hand over.
 var errRefused = errors.New("the forwarder that runs does not hand over")
 
@@ -56,6 +59,9 @@ type greeting struct {
 	Instance string `json:"instance,omitempty"`
 	// Refused is why not.
 	Refused string `json:"refused,omitempty"`
+	// Ask for the device and the instance alone; a forwarder that does not know
+	// this refuses.
+	Ask bool `json:"ask,omitempty"`
 }
 
 // claim makes the run directory ours: when nobody has it, or, with take, from who has
@@ -89,18 +95,43 @@ func (o *options) claim(ctx context.Context, chosen string, store *soft.Store, t
 	}
 }
 
-// take asks the forwarder that runs to hand over, and takes what it has.
-func (o *options) take(ctx context.Context, chosen string, store *soft.Store) (lock *os.File, err error) {
-	path := filepath.Join(o.runDir, takeoverSocket)
-	dialed, err := (&net.Dialer{}).DialContext(ctx, "unixpacket", path)
+// askDevice tells which device the forwarder has that runs, "" if none runs or it does not say.
+func (o *options) askDevice(ctx context.Context) string {
+	c, err := o.dialTakeover(ctx)
+	if err != nil {
+		return ""
+	}
+	defer c.Close()
+	if err := send(c, greeting{Ask: true}); err != nil {
+		return ""
+	}
+	answer, err := receive(c)
+	if err != nil {
+		return ""
+	}
+	return answer.Device
+}
+
+// dialTakeover connects to the forwarder that runs.
+func (o *options) dialTakeover(ctx context.Context) (*net.UnixConn, error) {
+	dialed, err := (&net.Dialer{}).DialContext(ctx, "unixpacket", filepath.Join(o.runDir, takeoverSocket))
 	if err != nil {
 		return nil, fmt.Errorf("ask it to hand over: %w", err)
 	}
 	c := dialed.(*net.UnixConn)
-	defer c.Close()
 	if err := c.SetDeadline(time.Now().Add(takeoverTime)); err != nil {
-		return nil, fmt.Errorf("ask it to hand over: %w", err)
+		return nil, errors.Join(fmt.Errorf("ask it to hand over: %w", err), c.Close())
 	}
+	return c, nil
+}
+
+// take asks the forwarder that runs to hand over, and takes what it has.
+func (o *options) take(ctx context.Context, chosen string, store *soft.Store) (lock *os.File, err error) {
+	c, err := o.dialTakeover(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
 	if err := send(c, greeting{Device: chosen, Instance: o.instance}); err != nil {
 		return nil, err
 	}
@@ -148,7 +179,9 @@ func (o *options) awaitTakeover(ctx context.Context, l *net.UnixListener, chosen
 			return nil
 		}
 		if err := o.greet(c, chosen); err != nil {
-			log.Warn("a forwarder that would take over is refused", "error", err)
+			if !errors.Is(err, errAsked) {
+				log.Warn("a forwarder that would take over is refused", "error", err)
+			}
 			c.Close()
 			continue
 		}
@@ -164,6 +197,9 @@ func (o *options) greet(c *net.UnixConn, chosen string) error {
 	g, err := receive(c)
 	if err != nil {
 		return err
+	}
+	if g.Ask {
+		return errors.Join(errAsked, send(c, greeting{Device: chosen, Instance: o.instance}))
 	}
 	refused := ""
 	switch {

@@ -5,6 +5,7 @@ package process
 import (
 	"context"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -56,7 +57,11 @@ func TestTakeOver(t *testing.T) {
 	streams := []*stream{b.stream(ctx, "10.77.0.2"), b.stream(ctx, "fd77::2")}
 	first := b.status().Pid
 
-	second := b.supervisor("--take-over")
+	sign := filepath.Join(t.TempDir(), "forwarding")
+	if err := os.WriteFile(sign, nil, 0o600); err != nil { // of an earlier one
+		t.Fatal(err)
+	}
+	second := b.supervisor("--take-over", "--forwarding-file", sign)
 	pid := b.awaitPid(first)
 	for _, s := range streams {
 		s.goesOn(t)
@@ -71,6 +76,10 @@ func TestTakeOver(t *testing.T) {
 		t.Error("a forwarder without --take-over has ended without an error")
 	}
 	b.sup = second
+
+	if _, err := os.Stat(sign); err != nil {
+		t.Errorf("it forwards, and says so by no file: %v", err)
+	}
 
 	third := b.supervisor("--take-over")
 	pid = b.awaitPid(pid)
@@ -107,6 +116,13 @@ func TestTakeOverFails(t *testing.T) {
 		t.Error("the worker was ended for one that may not take over")
 	}
 	s.goesOn(t)
+	asks := options{runDir: b.runDir, instance: "other"}
+	if got := asks.askDevice(ctx); got != deviceSoft {
+		t.Errorf("its device is %q", got)
+	}
+	if got := (&options{runDir: t.TempDir()}).askDevice(ctx); got != "" {
+		t.Errorf("nobody's device is %q", got)
+	}
 
 	for name, say := range map[string]func(*net.UnixConn) error{
 		"says nothing":        func(*net.UnixConn) error { return nil },
