@@ -55,6 +55,7 @@ type NetIOClusterList struct {
 // NetIOClusterSpec is how the network is to be.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.externalIPs) || !self.externalIPs || (has(self.kubeProxyReplacement) && self.kubeProxyReplacement)",fieldPath=".externalIPs",message="takes kubeProxyReplacement: set that too, or leave external IPs to kube-proxy"
+// +kubebuilder:validation:XValidation:rule="!has(self.kernelModule) || self.kernelModule.mode == 'None' || self.device != 'Soft'",fieldPath=".kernelModule",message="is not used with device Soft: set device to Auto, or leave kernelModule out"
 // +kubebuilder:validation:XValidation:rule="!has(self.tunnel) || self.device != 'Kernel'",fieldPath=".device",message="must be Soft or Auto with a tunnel, which the kernel module does not carry yet"
 type NetIOClusterSpec struct {
 	// image is the agents'.
@@ -62,14 +63,22 @@ type NetIOClusterSpec struct {
 	// +required
 	Image Image `json:"image"`
 
-	// device is what moves the packets: Kernel is the module netio.ko, loaded on the
-	// nodes, Soft the same in user space over TUN interfaces, and Auto takes the module
-	// on nodes that have it loaded. With Kernel and Auto the forwarder is a
-	// privileged container, as only those may open the module's device.
+	// device is what moves the packets: Kernel is the module netio.ko, Soft the same in
+	// user space over TUN interfaces, and Auto takes the module on nodes that have it,
+	// and else the soft device. With Kernel a node without the module has no network
+	// for pods. With Kernel and Auto the forwarder is a privileged container, as only
+	// those may open the module's device. With a tunnel, Auto is Soft, as the module
+	// does not carry tunnels yet.
 	//
 	// +optional
-	// +kubebuilder:default=Soft
+	// +kubebuilder:default=Auto
 	Device Device `json:"device,omitempty"`
+
+	// kernelModule says how nodes get the module. Without it the mode is Auto, and with
+	// device Soft None.
+	//
+	// +optional
+	KernelModule *KernelModule `json:"kernelModule,omitempty"`
 
 	// apiServer is the address at which agents reach the API server, not by way of the
 	// service kubernetes. It is needed where nobody else serves the nodes that

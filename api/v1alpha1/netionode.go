@@ -16,11 +16,13 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Problems",type=integer,JSONPath=`.status.problemCount`
 // +kubebuilder:printcolumn:name="Device",type=string,JSONPath=`.status.device`
+// +kubebuilder:printcolumn:name="Module",type=string,JSONPath=`.status.kernelModule.state`
 // +kubebuilder:printcolumn:name="Pods",type=integer,JSONPath=`.status.endpoints`
 // +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`
 // +kubebuilder:printcolumn:name="Seen",type=date,JSONPath=`.status.lastHeartbeatTime`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Pod CIDRs",type=string,priority=1,JSONPath=`.status.podCIDRs`
+// +kubebuilder:printcolumn:name="Module message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="KernelModule")].message`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Degraded")].message`
 type NetIONode struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -81,12 +83,16 @@ const (
 	NodeReady = "Ready"
 	// NodeDegraded: something is wrong, and the message says what.
 	NodeDegraded = "Degraded"
+	// NodeKernelModuleLoaded: the kernel module is loaded and fits this version. It is not
+	// there where the module is not delivered.
+	NodeKernelModuleLoaded = "KernelModule"
 )
 
 // NetIONodeStatus is how NetIO is on a node.
 type NetIONodeStatus struct {
-	// conditions are Ready (pods can be added and have their network) and Degraded
-	// (something is wrong: the message says what, and what to do).
+	// conditions are Ready (pods can be added and have their network), Degraded
+	// (something is wrong: the message says what, and what to do) and KernelModule (it
+	// is loaded; else the message says why not, and what would help).
 	//
 	// +optional
 	// +listType=map
@@ -108,6 +114,11 @@ type NetIONodeStatus struct {
 	//
 	// +optional
 	Device string `json:"device,omitempty"`
+
+	// kernelModule is what came of the module's delivery to the node.
+	//
+	// +optional
+	KernelModule *NodeKernelModule `json:"kernelModule,omitempty"`
 
 	// podCIDRs are the prefixes that pods of the node get their addresses from.
 	//

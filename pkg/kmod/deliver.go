@@ -184,9 +184,9 @@ func (s *System) asProblem(err error) *Problem {
 func (d *Delivery) cure(way Mode, p *Problem) string {
 	switch {
 	case p.Reason == InUse:
-		return "drain the node and reboot it, and it gets the module of this version"
+		return "drain the node and delete its netio-agent pods; if other pods with interfaces are left there, reboot it then"
 	case p.Reason == ModulesUnsupported || p.Reason == ModulesDisabled:
-		return p.Cure
+		return strings.TrimRight(strings.TrimSuffix(p.Cure, "or use the soft device"), ",; ")
 	case way == ModeHost && (p.Reason == NoModule || p.Reason == WrongABI || p.Reason == WrongKernel):
 		return "put one that fits into /lib/modules of the node"
 	case way == ModePrebuilt && (p.Reason == NoModule || p.Reason == WrongABI || p.Reason == WrongKernel):

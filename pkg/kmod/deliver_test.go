@@ -66,7 +66,7 @@ func TestDeliver(t *testing.T) {
 			name: "no headers", in: Delivery{Mode: ModeAuto}, files: map[string]string{"/src/Kbuild": "", "/src/main.c": ""}, state: StateMissing, reason: NoHeaders,
 			says: []string{"there is no netio.ko for kernel", "there are no headers", "apt-get install linux-headers-" + testRelease, "or put one that fits"},
 		},
-		{name: "no modules", in: Delivery{Mode: ModeAuto}, change: func(m *machine) { os.Remove(filepath.Join(m.Root, "proc/modules")) }, state: StateUnsupported, reason: ModulesUnsupported, says: []string{"or use the soft device"}},
+		{name: "no modules", in: Delivery{Mode: ModeAuto}, change: func(m *machine) { os.Remove(filepath.Join(m.Root, "proc/modules")) }, state: StateUnsupported, reason: ModulesUnsupported, says: []string{"boot a kernel with CONFIG_MODULES"}},
 		{name: "modules disabled", in: Delivery{Mode: ModeAuto}, files: map[string]string{updates: fits, "/proc/sys/kernel/modules_disabled": "1"}, state: StateUnsupported, reason: ModulesDisabled},
 		{
 			name: "not signed, and then no headers", in: Delivery{Mode: ModeAuto}, files: merge(enforced, map[string]string{updates: fits, "/src/Kbuild": ""}), calls: "load netio",

@@ -126,7 +126,7 @@ func (m *machine) Unload(name string) error {
 	return os.RemoveAll(filepath.Join(m.Root, sysModule))
 }
 
-func (m *machine) Log() (string, error)     { return m.logged, nil }
+func (m *machine) Log() (string, error) { return m.logged, nil }
 func (m *machine) EndIdle(device, instance string) (bool, error) {
 	m.calls = append(m.calls, "end "+instance)
 	if m.idle[instance] {

@@ -199,6 +199,10 @@ func statusOf(r node.Report) *v1alpha1.NetIONodeStatus {
 		degraded.Status, degraded.Reason, degraded.Message = metav1.ConditionTrue, "Problems", describe(r.Problems)
 	}
 	status.Conditions = []metav1.Condition{ready, degraded}
+	status.KernelModule = moduleOf(r)
+	if c := moduleCondition(r); c != nil {
+		status.Conditions = append(status.Conditions, *c)
+	}
 	status.Enforcement = enforcementOf(r)
 	return status
 }

@@ -35,7 +35,7 @@ func chooseDevice(asked, runs string, available func() (uint32, error)) (chosen,
 	version, err := available()
 	switch {
 	case err != nil && asked == deviceAuto && runs == deviceKernel:
-		return "", "", fmt.Errorf("the forwarder that runs has the kernel device, which this one cannot use: %w; that one goes on; drain the node and reboot it", err)
+		return "", "", fmt.Errorf("the forwarder that runs has the kernel device, which this one cannot use: %w; that one goes on; drain the node and delete its netio-agent pods", err)
 	case err == nil:
 		return deviceKernel, fmt.Sprintf("%s is there, ABI %s", kernel.DefaultPath, abi.VersionString(version)), nil
 	case asked == deviceKernel:

@@ -114,6 +114,13 @@ func TestController(t *testing.T) {
 	}
 }
 
+// images have mode Auto take one.
+func images(i v1alpha1.KernelModuleImage) func(*v1alpha1.NetIOCluster) {
+	return func(o *v1alpha1.NetIOCluster) {
+		o.Spec.KernelModule = &v1alpha1.KernelModule{Images: []v1alpha1.KernelModuleImage{i}}
+	}
+}
+
 // TestRefused: mistakes that the API server can know of are told when they are made.
 func TestRefused(t *testing.T) {
 	config := kubetest.APIServer(t)
@@ -126,6 +133,34 @@ func TestRefused(t *testing.T) {
 		"with a tunnel": func(o *v1alpha1.NetIOCluster) {
 			o.Spec.Tunnel, o.Spec.Device = &v1alpha1.Tunnel{}, v1alpha1.DeviceKernel
 		},
+		"not used with device Soft": func(o *v1alpha1.NetIOCluster) {
+			o.Spec.Device, o.Spec.KernelModule = v1alpha1.DeviceSoft, &v1alpha1.KernelModule{}
+		},
+		"mode Prebuilt takes images": func(o *v1alpha1.NetIOCluster) {
+			o.Spec.KernelModule = &v1alpha1.KernelModule{Mode: v1alpha1.KernelModulePrebuilt}
+		},
+		"are taken by mode Auto or Prebuilt alone": func(o *v1alpha1.NetIOCluster) {
+			o.Spec.KernelModule = &v1alpha1.KernelModule{Mode: v1alpha1.KernelModuleHost, Images: []v1alpha1.KernelModuleImage{{Kernel: "6.1", Image: "m:1"}}}
+		},
+		"is for mode Auto or Build alone": func(o *v1alpha1.NetIOCluster) {
+			o.Spec.KernelModule = &v1alpha1.KernelModule{Mode: v1alpha1.KernelModuleHost, Build: &v1alpha1.KernelModuleBuild{}}
+		},
+		"signs what is built": func(o *v1alpha1.NetIOCluster) {
+			o.Spec.KernelModule = &v1alpha1.KernelModule{Mode: v1alpha1.KernelModuleNone, SigningSecret: &v1alpha1.SigningSecret{Name: "mok"}}
+		},
+		"give kernel or kernelRegexp, and not both": images(v1alpha1.KernelModuleImage{Kernel: "6.1", KernelRegexp: "6", Image: "m:1"}),
+		"for an expression use kernelRegexp":        images(v1alpha1.KernelModuleImage{Kernel: "^6.1", Image: "m:1"}),
+		"missing closing )":                         images(v1alpha1.KernelModuleImage{KernelRegexp: "(6", Image: "m:1"}),
+		"like netio-modules:v1.0.0":                 images(v1alpha1.KernelModuleImage{Kernel: "6.1", Image: "m"}),
+		"from 10s to 1h": func(o *v1alpha1.NetIOCluster) {
+			o.Spec.KernelModule = &v1alpha1.KernelModule{Build: &v1alpha1.KernelModuleBuild{Timeout: &metav1.Duration{Duration: 1e9}}}
+		},
+		"like /var/cache/netio/kmod": func(o *v1alpha1.NetIOCluster) {
+			o.Spec.KernelModule = &v1alpha1.KernelModule{Build: &v1alpha1.KernelModuleBuild{CacheDir: "cache"}}
+		},
+		"like netio-kmod:v1.0.0": func(o *v1alpha1.NetIOCluster) {
+			o.Spec.KernelModule = &v1alpha1.KernelModule{Build: &v1alpha1.KernelModuleBuild{Image: "netio-kmod"}}
+		},
 		"leave out https://":    func(o *v1alpha1.NetIOCluster) { o.Spec.APIServer = &v1alpha1.APIServer{Host: "https://10.0.0.1"} },
 		"an absolute path":      func(o *v1alpha1.NetIOCluster) { o.Spec.CNI = &v1alpha1.CNI{BinDir: "opt"} },
 		"in CIDR notation":      func(o *v1alpha1.NetIOCluster) { o.Spec.MasqueradeExcept = []v1alpha1.Prefix{"10.0.0.1"} },
@@ -136,6 +171,41 @@ func TestRefused(t *testing.T) {
 		change(o)
 		if err := c.Create(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)
+		}
+	}
+}
+
+// TestAccepted: what is not said has defaults, and what contradicts nothing is taken.
+func TestAccepted(t *testing.T) {
+	config := kubetest.APIServer(t)
+	kubetest.InstallCRDs(t, config)
+	c := kubetest.Client(t, config)
+	for name, change := range map[string]func(*v1alpha1.NetIOCluster){
+		"nothing": func(*v1alpha1.NetIOCluster) {},
+		"Soft":    func(o *v1alpha1.NetIOCluster) { o.Spec.Device = v1alpha1.DeviceSoft },
+		"Soft and None": func(o *v1alpha1.NetIOCluster) {
+			o.Spec.Device, o.Spec.KernelModule = v1alpha1.DeviceSoft, &v1alpha1.KernelModule{Mode: v1alpha1.KernelModuleNone}
+		},
+		"an expression": images(v1alpha1.KernelModuleImage{KernelRegexp: `^5\.14\..*\.el9(_[0-9]+)?\.x86_64$`, Image: "m:1"}),
+		"all of Build": func(o *v1alpha1.NetIOCluster) {
+			o.Spec.KernelModule = &v1alpha1.KernelModule{Mode: v1alpha1.KernelModuleBuilt, SigningSecret: &v1alpha1.SigningSecret{Name: "mok"},
+				Build: &v1alpha1.KernelModuleBuild{Image: "localhost:5000/netio-kmod:v1", CacheDir: "/opt/cache", Timeout: &metav1.Duration{Duration: 3600e9}}}
+		},
+	} {
+		o := newCluster()
+		change(o)
+		if err := c.Create(t.Context(), o); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if name == "nothing" && (o.Spec.Device != v1alpha1.DeviceAuto || o.Spec.KernelModule != nil) {
+			t.Errorf("%+v", o.Spec)
+		}
+		if m := o.Spec.KernelModule; m != nil && m.Mode == "" {
+			t.Errorf("%s: no mode", name)
+		}
+		if err := c.Delete(t.Context(), o); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

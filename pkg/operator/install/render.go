@@ -11,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -39,6 +40,15 @@ const (
 // hostSysctls is where the node's /proc/sys/net is in an agent's container: its own is
 // read-only.
 const hostSysctls = "/host/proc/sys/net"
+
+// podDir is what containers of one pod share, and forwardingFile what the agent waits for
+// there before it takes over: its own forwarder, and not the one of the pod before. It
+// has no content.
+const (
+	podDir         = "/run/netio-pod"
+	forwardingFile = podDir + "/forwarding"
+	podVolumeSize  = 64 << 10
+)
 
 // labels of all that belongs to the agents, and of their pods.
 func labels() map[string]string {
@@ -176,6 +186,10 @@ func daemonSet(s *v1alpha1.NetIOClusterSpec) appsv1.DaemonSetSpec {
 		Volumes:                       volumes(s),
 		Containers:                    []corev1.Container{agentContainer(s, &agents), forwarderContainer(s, &agents)},
 	}
+	if m := moduleOf(s); m != nil {
+		pod.Volumes = append(pod.Volumes, moduleVolumes(s, m)...)
+		pod.InitContainers = []corev1.Container{moduleContainer(s, m)}
+	}
 	for _, name := range s.Image.PullSecrets {
 		pod.ImagePullSecrets = append(pod.ImagePullSecrets, corev1.LocalObjectReference{Name: name})
 	}
@@ -221,14 +235,17 @@ func hostVolumes(s *v1alpha1.NetIOClusterSpec) []volume {
 		{name: "cni-conf", path: cni.ConfDir, kind: corev1.HostPathDirectoryOrCreate, in: []string{AgentContainer}},
 		{name: "sysctls", path: "/proc/sys/net", at: hostSysctls, kind: corev1.HostPathDirectory, in: []string{AgentContainer}},
 	}
-	if s.Device == v1alpha1.DeviceSoft {
+	if deviceOf(s) == v1alpha1.DeviceSoft {
 		list = append(list, volume{name: "tun", path: "/dev/net/tun", kind: corev1.HostPathCharDev, in: []string{ForwarderContainer}})
 	}
 	return list
 }
 
 func volumes(s *v1alpha1.NetIOClusterSpec) []corev1.Volume {
-	list := []corev1.Volume{{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: AgentName}}}}}
+	list := []corev1.Volume{
+		{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: AgentName}}}},
+		{Name: "pod", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory, SizeLimit: resource.NewQuantity(podVolumeSize, resource.BinarySI)}}},
+	}
 	for _, v := range hostVolumes(s) {
 		if v.path != "" {
 			list = append(list, corev1.Volume{Name: v.name, VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: v.path, Type: &v.kind}}})
@@ -239,7 +256,7 @@ func volumes(s *v1alpha1.NetIOClusterSpec) []corev1.Volume {
 
 // mounts are those of a container.
 func mounts(s *v1alpha1.NetIOClusterSpec, container string) []corev1.VolumeMount {
-	var list []corev1.VolumeMount
+	list := []corev1.VolumeMount{{Name: "pod", MountPath: podDir, ReadOnly: container == AgentContainer}}
 	for _, v := range hostVolumes(s) {
 		for _, in := range v.in {
 			if in != container {
@@ -260,9 +277,14 @@ func agentContainer(s *v1alpha1.NetIOClusterSpec, agents *v1alpha1.AgentPods) co
 	if a := s.APIServer; a != nil {
 		env = append(env, corev1.EnvVar{Name: "KUBERNETES_SERVICE_HOST", Value: a.Host}, corev1.EnvVar{Name: "KUBERNETES_SERVICE_PORT", Value: strconv.Itoa(int(a.Port))})
 	}
+	command := []string{"netio-agent", "--config", "/etc/netio/" + configKey, "--take-over", "--take-over-after", forwardingFile,
+		"--sysctls", hostSysctls, "--log-level", cmp.Or(agents.LogLevel, "info")}
+	if moduleOf(s) != nil {
+		command = append(command, "--kernel-module", outcomeFile)
+	}
 	return corev1.Container{
 		Name: AgentContainer, Image: s.Image.Name, ImagePullPolicy: s.Image.PullPolicy,
-		Command:   []string{"netio-agent", "--config", "/etc/netio/" + configKey, "--take-over", "--sysctls", hostSysctls, "--log-level", cmp.Or(agents.LogLevel, "info")},
+		Command:   command,
 		Env:       env,
 		Resources: agents.Agent,
 		VolumeMounts: append([]corev1.VolumeMount{{Name: "config", MountPath: "/etc/netio", ReadOnly: true}},
@@ -285,13 +307,13 @@ func forwarderContainer(s *v1alpha1.NetIOClusterSpec, agents *v1alpha1.AgentPods
 		VolumeMounts: mounts(s, ForwarderContainer),
 	}
 	device := "soft"
-	switch s.Device {
+	switch deviceOf(s) {
 	case v1alpha1.DeviceAuto:
 		device = "auto"
 	case v1alpha1.DeviceKernel:
 		device = "kernel"
 	}
-	c.Command = []string{"netio-agent", "forward", "--take-over", "--device", device}
+	c.Command = []string{"netio-agent", "forward", "--take-over", "--forwarding-file", forwardingFile, "--device", device}
 	if device == "soft" {
 		// TUN interfaces in pods' namespaces; a thread that goes before others.
 		c.SecurityContext = restricted("NET_ADMIN", "SYS_ADMIN", "SYS_NICE")

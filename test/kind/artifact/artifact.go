@@ -208,10 +208,14 @@ func (b *Builder) images(context.Context) error {
 // netio packs NetIO's images. Those of other programs have another tag, as kubelet
 // does not start pods anew for an image of the same name.
 func (b *Builder) netio(context.Context) error {
-	n := image.NetIO{Bin: b.NetIO, To: b.Dir.Images()}
+	n := image.NetIO{Bin: b.NetIO, To: b.Dir.Images(), Module: filepath.Join(b.Source, "kmod")}
 	h := sha256.New()
-	for _, program := range n.Programs() {
-		data, err := os.ReadFile(program)
+	sources, err := n.Sources()
+	if err != nil {
+		return err
+	}
+	for _, file := range sources {
+		data, err := os.ReadFile(file)
 		if err != nil {
 			return fmt.Errorf("read NetIO's programs: %w; make build", err)
 		}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"netio.dev/netio/hack/images/debian"
 	"netio.dev/netio/hack/images/image"
 )
 
@@ -95,7 +96,7 @@ func (b *Builder) suiteRoot(ctx context.Context) error {
 	what := "packages " + strings.Join(suitePackages, " ")
 	return b.once("suite", what, what, func() error {
 		root := b.suiteDir()
-		if err := b.unpackAll(ctx, root, suitePackages); err != nil {
+		if err := debian.UnpackAll(ctx, root, suitePackages); err != nil {
 			return err
 		}
 		// Not called by any spec, and a third of it all.
