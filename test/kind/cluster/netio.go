@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 
@@ -46,6 +47,9 @@ func (u *up) installNetIO(ctx context.Context) error {
 	if u.tunnel {
 		network["tunnel"] = map[string]any{}
 	}
+	if takesModules() {
+		network["device"] = "Soft"
+	}
 	values, err := json.Marshal(network)
 	if err != nil {
 		return fmt.Errorf("write values: %w", err)
@@ -54,6 +58,13 @@ func (u *up) installNetIO(ctx context.Context) error {
 		"--set", "image.tag="+u.tag, "--set", "image.pullPolicy=Never",
 		"--set", "apiServer.host="+u.Nodes[0].Addrs[0].String(), "--set", fmt.Sprintf("apiServer.port=%d", topology.APIPort),
 		"--set-json", "network="+string(values))
+}
+
+// takesModules tells whether the machine's kernel takes modules: it is that of the nodes
+// as well, and nothing is to be loaded into it by a test.
+func takesModules() bool {
+	_, err := os.Stat("/proc/modules")
+	return err == nil
 }
 
 // awaitPrefixes waits until each node has its prefixes, and leads the machine itself,
