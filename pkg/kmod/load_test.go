@@ -41,6 +41,7 @@ func TestLoad(t *testing.T) {
 		{name: "kept though modules are disabled now", files: merge(fits, loadedFiles(wantABI, "AAAA", "0"), map[string]string{"/proc/sys/kernel/modules_disabled": "1"}), action: "kept"},
 		{name: "replaced on demand", files: merge(fits, loadedFiles(wantABI, "AAAA", "0")), load: Load{Replace: true}, action: "replaced", calls: "unload netio, load netio"},
 		{name: "the same is not replaced", files: merge(fits, loadedFiles(wantABI, "BBBB", "0")), load: Load{Replace: true}, action: "kept", says: "is the one that is loaded"},
+		{name: "the same source but for the ABI's header", files: merge(fits, loadedFiles("2.0", "BBBB", "0")), action: "replaced", calls: "unload netio, load netio"},
 		{name: "in use, not replaced", files: merge(fits, loadedFiles(wantABI, "AAAA", "2")), load: Load{Replace: true}, action: "kept", says: "not replaced: the module is in use"},
 		{name: "other ABI, idle", files: merge(fits, loadedFiles("2.0", "AAAA", "0")), action: "replaced", calls: "unload netio, load netio"},
 		{name: "other ABI, in use", files: merge(fits, loadedFiles("2.0", "AAAA", "1")), reason: InUse, says: "has ABI 2.0, this program needs 1.1"},

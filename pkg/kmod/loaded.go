@@ -112,8 +112,10 @@ func (l *Loaded) completeABI(files ...*File) {
 }
 
 // same tells whether a file is what is loaded, by its srcversion: a hash of the source, which
-// modpost writes.
-func same(l *Loaded, f *File) bool { return l.SrcVersion != "" && l.SrcVersion == f.SrcVersion }
+// modpost writes, and which leaves out headers of other folders, the ABI's among them.
+func same(l *Loaded, f *File) bool {
+	return l.SrcVersion != "" && l.SrcVersion == f.SrcVersion && (l.ABI == "" || l.ABI == f.ABI)
+}
 
 // inUse tells what uses the module, nil if nothing does. Knets count: they would go with it.
 func (l *Loaded) inUse() *Problem {

@@ -117,3 +117,12 @@ func moduleContainer(s *v1alpha1.NetIOClusterSpec, m *v1alpha1.KernelModule) cor
 	}
 	return c
 }
+
+// KernelModuleCommand is what that container runs, nil if a cluster has none.
+func KernelModuleCommand(s *v1alpha1.NetIOClusterSpec) []string {
+	m := moduleOf(s)
+	if m == nil {
+		return nil
+	}
+	return moduleContainer(s, m).Command
+}
