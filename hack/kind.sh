@@ -34,7 +34,7 @@ up)
 	done
 	helm upgrade --install netio charts/netio --kube-context "kind-$NAME" --namespace netio-system --create-namespace \
 		--set image.tag="$tag" --set apiServer.host="$NAME-control-plane" --set apiServer.port=6443 \
-		--set network.kubeProxyReplacement=true
+		--set network.kubeProxyReplacement=true --set network.device=Soft # the kernel is this machine's
 	kubectl --context "kind-$NAME" wait --for=condition=Available netiocluster/netio --timeout=3m
 	kubectl --context "kind-$NAME" wait --for=condition=Ready node --all --timeout=3m
 	;;

@@ -13,6 +13,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -168,5 +170,60 @@ func TestFailureLeavesNothing(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// TestNetIO: which files NetIO's images are made of, and that an image is left out whose
+// toolchain is not there.
+func TestNetIO(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"bin/netio-agent", "bin/netio-cni", "bin/netioctl", "bin/netio-operator", "kmod/Kbuild", "kmod/main.c", "kmod/main.mod.c", "kmod/main.o", "kmod/include/netio.h", "tools/usr/bin/gcc"} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(name), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := NetIO{Bin: filepath.Join(dir, "bin"), To: dir, Module: filepath.Join(dir, "kmod"), Version: "v1"}
+	if got := n.Archives(); len(got) != 2 {
+		t.Errorf("without a toolchain: %v", got)
+	}
+	n.Toolchain = filepath.Join(dir, "tools")
+	if err := n.Write(); err != nil {
+		t.Fatal(err)
+	}
+	for archive, want := range map[string][]string{
+		"netio-operator.tar": {"usr/local/bin/netio-operator"},
+		"netio-agent.tar":    {"usr/local/bin/netio-agent", "usr/local/bin/netio-cni", "usr/local/bin/netioctl", "usr/local/kmod/Kbuild", "usr/local/kmod/include/netio.h", "usr/local/kmod/main.c"},
+		"netio-kmod.tar":     {"usr/bin/gcc", "usr/local/bin/netio-agent", "usr/local/kmod/Kbuild", "usr/local/kmod/include/netio.h", "usr/local/kmod/main.c"},
+	} {
+		f, err := os.Open(filepath.Join(dir, archive))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		parts := unpack(t, f)
+		f.Close()
+		var index struct{ Manifests []descriptor }
+		if err := json.Unmarshal(parts["index.json"], &index); err != nil {
+			t.Fatal(err)
+		}
+		_, layer := read(t, parts, index.Manifests[0])
+		var got []string
+		for name := range layer {
+			if !strings.HasSuffix(name, "/") {
+				got = append(got, name)
+			}
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", archive, diff)
+		}
+	}
+	if sources, err := n.Sources(); err != nil || len(sources) != 7 {
+		t.Errorf("%v, %v", sources, err)
+	}
+	n.Module = filepath.Join(dir, "none")
+	if _, err := n.Sources(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no source: %v", err)
 	}
 }
