@@ -171,16 +171,16 @@ static bool netio_nb_alloc_n(struct netio_instance *inst, u32 *idx, u32 n)
 	return true;
 }
 
-/* Copies len bytes of skb from off on into nbufs from number from on. */
+/* Copies the rest of skb from off on into nbufs, room bytes into each. */
 static void netio_scatter(struct netio_instance *inst, const struct sk_buff *skb,
-			  u32 off, const u32 *idx, u32 n)
+			  u32 off, const u32 *idx, u32 n, u32 room)
 {
 	u32 i, len;
 
 	for (i = 0; i < n; i++) {
 		struct netio_nbuf *h = inst->nb[idx[i]].buf;
 
-		len = min_t(u32, skb->len - off, NETIO_NBUF_ROOM);
+		len = min(skb->len - off, room);
 		skb_copy_bits(skb, off, (u8 *)h + NETIO_NBUF_DATA, len);
 		netio_packet_clear(h);
 		h->len = len;
@@ -195,7 +195,7 @@ static noinline int netio_receive_whole(struct netio_iface *iface,
 					u32 hash, u16 flags)
 {
 	struct netio_instance *inst = iface->inst;
-	u32 n = DIV_ROUND_UP(skb->len, NETIO_NBUF_ROOM), i;
+	u32 n = DIV_ROUND_UP(skb->len, NETIO_NBUF_FILL), i;
 	u32 idx[NETIO_CHAIN_MAX];
 
 	if (n > NETIO_CHAIN_MAX)
@@ -206,11 +206,11 @@ static noinline int netio_receive_whole(struct netio_iface *iface,
 		netio_iface_uncharge(iface, n, 0);
 		return -ENOBUFS;
 	}
-	netio_scatter(inst, skb, 0, idx, n);
+	netio_scatter(inst, skb, 0, idx, n, NETIO_NBUF_FILL);
 	for (i = 0; i < n; i++)
 		inst->nb[idx[i]].iport = iface->port;
 	netio_describe(inst->nb[idx[0]].buf, skb, iface->port,
-		       min_t(u32, skb->len, NETIO_NBUF_ROOM), hdr_len, hash,
+		       min_t(u32, skb->len, NETIO_NBUF_FILL), hdr_len, hash,
 		       lane->number, flags, netio_clock());
 	atomic64_add(skb->len > NETIO_PARK_COPY_MIN ?
 		     skb->len - NETIO_PARK_COPY_MIN : 0,
@@ -542,7 +542,7 @@ void netio_packet_fetch(struct netio_lane *lane, u32 idx)
 		netio_inq_put(lane, NETIO_IN_FETCHED, chain, 1);
 		return;
 	}
-	netio_scatter(inst, skb, nb->copied, chain + 1, n);
+	netio_scatter(inst, skb, nb->copied, chain + 1, n, NETIO_NBUF_ROOM);
 	for (i = 1; i <= n; i++) {
 		inst->nb[chain[i]].iport = nb->iport;
 		if (nb->iport)

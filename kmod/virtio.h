@@ -25,8 +25,8 @@
 #define VNET_HDR	sizeof(struct virtio_net_hdr_mrg_rxbuf)
 /* A packet's first buffer: its L3 header is where a process looks for it. */
 #define VNET_OFF	(NETIO_NBUF_DATA - ETH_HLEN - VNET_HDR)
-#define VNET_ROOM	(NETIO_NBUF_SIZE - VNET_OFF)
-#define VNET_MTU	(VNET_ROOM - ETH_HLEN - VNET_HDR)	/* in one buffer */
+#define VNET_ROOM	(VNET_HDR + ETH_HLEN + NETIO_NBUF_FILL)
+#define VNET_MTU	NETIO_NBUF_FILL		/* in one buffer */
 #define VNET_QUEUES	64
 #define VNET_ADDRS	64	/* more in the device's filter: all packets */
 

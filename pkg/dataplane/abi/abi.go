@@ -60,6 +60,7 @@ const (
 	Headroom     = 64
 	NbufData     = NbufHdr + Headroom
 	NbufRoom     = NbufSize - NbufData
+	NbufFill     = NbufSize - NbufHdr - EncapMax // 1850, of the first nbuf of a packet
 	ParkCopyMin  = 128
 	ParkCopyUDP  = 192
 	EncapMax     = 70

@@ -32,7 +32,7 @@ var constants = map[string]uint64{
 	"NETIO_OUT_NONE": OutNone, "NETIO_OUT_TX": OutTX, "NETIO_OUT_CLONE": OutClone,
 	"NETIO_OUT_FREE": OutFree, "NETIO_OUT_WANT": OutWant, "NETIO_OUT_FETCH": OutFetch,
 	"NETIO_NBUF_SIZE": NbufSize, "NETIO_NBUF_HDR": NbufHdr, "NETIO_HEADROOM": Headroom,
-	"NETIO_NBUF_DATA": NbufData, "NETIO_NBUF_ROOM": NbufRoom, "NETIO_PARK_COPY_MIN": ParkCopyMin,
+	"NETIO_NBUF_DATA": NbufData, "NETIO_NBUF_ROOM": NbufRoom, "NETIO_NBUF_FILL": NbufFill, "NETIO_PARK_COPY_MIN": ParkCopyMin,
 	"NETIO_PARK_COPY_UDP": ParkCopyUDP, "NETIO_ENCAP_MAX": EncapMax,
 	"NETIO_SCRATCH_WORDS":   ScratchWords,
 	"NETIO_NB_CSUM_PARTIAL": NbCsumPartial, "NETIO_NB_CSUM_VALID": NbCsumValid,

@@ -18,7 +18,7 @@ const (
 	MaxMarkBytes = 1 << 30
 	// WholeNbufs hold the largest packet without parking: an IPv6 header and
 	// 65535 bytes.
-	WholeNbufs = (40 + 65535 + abi.NbufRoom - 1) / abi.NbufRoom
+	WholeNbufs = (40 + 65535 + abi.NbufFill - 1) / abi.NbufFill
 )
 
 // Check tells what no device takes. The error names the port and the field.

@@ -201,8 +201,9 @@ func TestTunnelGSO(t *testing.T) {
 		if !v4(pod) {
 			kind = abi.GSOTCPv6
 		}
-		for range 2 {
-			b.one(b.rx("a", s).parked(128).gso(kind, 1300), func(p memdev.Packet) {
+		// As little and as much in the nbuf as devices put there.
+		for _, n := range []int{abi.ParkCopyMin, abi.NbufFill, abi.ParkCopyMin} {
+			b.one(b.rx("a", s).parked(n).gso(kind, 1300), func(p memdev.Packet) {
 				b.same(b.unwrap(p, node), "host", s.hop())
 				if p.Nbuf.GSOType != kind || p.Nbuf.GSOSize != 1300 {
 					t.Errorf("sent as GSO type %d, size %d", p.Nbuf.GSOType, p.Nbuf.GSOSize)
@@ -212,8 +213,7 @@ func TestTunnelGSO(t *testing.T) {
 	})
 }
 
-// TestTunnelHeadroom: an nbuf without room for the headers has its packet moved, and
-// one that is full loses it.
+// TestTunnelHeadroom: an nbuf without room for the headers has its packet moved.
 func TestTunnelHeadroom(t *testing.T) {
 	tunnelFamilies(t, func(t *testing.T, node, pod, remote string) {
 		b := newBed(t, podNet(tunnels))

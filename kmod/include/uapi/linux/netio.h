@@ -141,6 +141,14 @@ enum netio_out_action {
 #define NETIO_NBUF_DATA		(NETIO_NBUF_HDR + NETIO_HEADROOM)	/* usual off */
 #define NETIO_NBUF_ROOM		(NETIO_NBUF_SIZE - NETIO_NBUF_DATA)	/* 1856 */
 
+/* The most that the device puts into the first nbuf of a packet, so that there is
+ * room for the headers of any tunnel, if the packet is moved behind them.
+ */
+#define NETIO_NBUF_FILL		(NETIO_NBUF_SIZE - NETIO_NBUF_HDR - NETIO_ENCAP_MAX)
+
+/* The most that encap can be: IPv6, UDP, VXLAN and Ethernet headers. */
+#define NETIO_ENCAP_MAX		70
+
 /* Bytes of a parked packet that are in the nbuf: at least its L3 and L4
  * headers, never more than the packet has.
  */
@@ -163,9 +171,6 @@ enum netio_out_action {
 #define NETIO_GSO_ECN		0x80	/* or'ed in */
 
 #define NETIO_SCRATCH_WORDS	16
-
-/* The most that encap can be: IPv6, UDP, VXLAN and Ethernet headers. */
-#define NETIO_ENCAP_MAX		70
 
 /*
  * The housekeeping part at the start of each nbuf. On RX the device has

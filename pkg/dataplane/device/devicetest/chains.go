@@ -18,12 +18,12 @@ func testReceiveChains(t *testing.T, h Harness) {
 	w := newWorker(t, dev, 0)
 	p := newPod(t, dev, 1, device.PortConfig{MTU: 65535, Whole: true})
 	c := p.udp(p.v4, 0)
-	for _, n := range []int{1, 1000, abi.NbufRoom - 28, abi.NbufRoom - 27, 2 * abi.NbufRoom, 9000, 65507} {
+	for _, n := range []int{1, 1000, abi.NbufFill - 28, abi.NbufFill - 27, 2 * abi.NbufFill, 9000, 65507} {
 		want := pattern(n, byte(n))
 		send(t, c, p.v4.Next(), 2000, want)
 		rx := w.next(abi.InRX)
 		data := w.data(rx)
-		if rx.head.Flags&abi.NbParked != 0 || int(rx.head.Total) != n+28 || len(data) != n+28 {
+		if rx.head.Flags&abi.NbParked != 0 || int(rx.head.Total) != n+28 || rx.head.Len > abi.NbufFill || len(data) != n+28 {
 			t.Errorf("%d bytes: %d of them in %d nbufs, header %+v", n, len(data), len(rx.nbufs), rx.head)
 		} else if !bytes.Equal(data[28:], want) {
 			t.Errorf("%d bytes differ", n)

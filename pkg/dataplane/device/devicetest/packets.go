@@ -19,13 +19,13 @@ func testReceive(t *testing.T, h Harness) {
 	c := p.udp(p.v4, 1000)
 	other := p.v4.Next()
 	stamp := uint64(0)
-	for _, n := range []int{0, 1, 64, 1000, abi.NbufRoom - 29, abi.NbufRoom - 28, abi.NbufRoom - 27, 4000, 8972} {
+	for _, n := range []int{0, 1, 64, 1000, abi.NbufFill - 29, abi.NbufFill - 28, abi.NbufFill - 27, 4000, 8972} {
 		want := pattern(n, byte(n))
 		send(t, c, other, 2000, want)
 		got := w.next(abi.InRX)
 		hd, idx := got.head, got.nbufs[0]
 		total := uint32(n + 28)
-		if hd.IPort != p.id() || hd.EPort != 0 || hd.Off != abi.NbufData || hd.Total != total || int(hd.Len) > abi.NbufRoom ||
+		if hd.IPort != p.id() || hd.EPort != 0 || hd.Off != abi.NbufData || hd.Total != total || int(hd.Len) > abi.NbufFill ||
 			uint32(hd.Len) < min(total, abi.ParkCopyMin) || hd.GSOType != 0 || hd.Mark != 0 || len(got.nbufs) != 1 {
 			t.Errorf("%d bytes: header %+v", n, hd)
 		}

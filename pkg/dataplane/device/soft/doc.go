@@ -10,7 +10,7 @@
 //	                           │ RX entry        TX entry
 //	                           └──> InQ ─ worker ─ OutQ ──writev──> TUN fd ── eth0
 //
-// A packet's first 1856 bytes are read into an nbuf, with the TUN's
+// A packet's first 1850 bytes are read into an nbuf, with the TUN's
 // virtio-net header right in front of them, the rest of a larger one into a
 // parked slot of private memory. Sending gathers both; nothing is copied in
 // between.

@@ -84,7 +84,7 @@ func TestPayload(t *testing.T) {
 		a := addFake(t, d, device.PortConfig{Whole: whole})
 		b := addFake(t, d, device.PortConfig{})
 		w := drive(t, d, 0)
-		for _, n := range []int{1, 20, 64, abi.NbufRoom - 1, abi.NbufRoom, abi.NbufRoom + 1, 2 * abi.NbufRoom, 2*abi.NbufRoom + 1, 9000, 65535, maxPacket} {
+		for _, n := range []int{1, 20, 64, abi.NbufFill - 1, abi.NbufFill, abi.NbufFill + 1, abi.NbufRoom, abi.NbufRoom + 1, 2 * abi.NbufRoom, 2*abi.NbufRoom + 1, 9000, 65535, maxPacket} {
 			want := make([]byte, n)
 			for i := range want {
 				want[i] = byte(i*7 + i>>8)
@@ -98,7 +98,7 @@ func TestPayload(t *testing.T) {
 			for _, e := range w.turn() {
 				tx = append(tx, abi.Entry(abi.OutTX, abi.Param(e))|e&abi.EntMore)
 			}
-			if len(tx) == 0 || (len(tx) > 1) != (whole && n > abi.NbufRoom) {
+			if len(tx) == 0 || (len(tx) > 1) != (whole && n > abi.NbufFill) {
 				t.Fatalf("%d bytes, whole %v: %d entries", n, whole, len(tx))
 			}
 			d.area.Nbuf(abi.Param(tx[0])).EPort = b.id

@@ -87,7 +87,7 @@ func (l *lane) receive(p *port, room int) int {
 			break
 		}
 		nb := l.nbuf(idx)
-		l.iov[0] = iovec{unsafe.Add(nb, abi.NbufData-vnetLen), vnetLen + abi.NbufRoom}
+		l.iov[0] = iovec{unsafe.Add(nb, abi.NbufData-vnetLen), vnetLen + abi.NbufFill}
 		l.iov[1] = iovec{l.d.st.slot(slot), slotSize}
 		l.calls++
 		n, errno := rawReadv(p.fd, &l.iov[0], 2)
@@ -100,18 +100,18 @@ func (l *lane) receive(p *port, room int) int {
 		n -= vnetLen
 		rec := &l.d.st.nbufs[idx]
 		rec.iport = p.id
-		if n <= abi.NbufRoom {
+		if n <= abi.NbufFill {
 			rec.slot, rec.parked = 0, 0
 			l.slots.put(slot)
 		} else {
-			rec.slot, rec.parked = slot+1, uint32(n-abi.NbufRoom)
+			rec.slot, rec.parked = slot+1, uint32(n-abi.NbufFill)
 		}
 		p.hold(l, rec.parked)
-		l.header(p, nb, n, min(n, abi.NbufRoom), rec.parked != 0)
+		l.header(p, nb, n, min(n, abi.NbufFill), rec.parked != 0)
 		l.d.setOwner(rec, ownProcess)
 		to := &l.rx
 		if l.d.multi {
-			to = l.target(idx, min(n, abi.NbufRoom))
+			to = l.target(idx, min(n, abi.NbufFill))
 		}
 		*to = append(*to, abi.Entry(abi.InRX, idx))
 		l.dl.RxPackets++
@@ -212,9 +212,9 @@ func (l *lane) receiveWhole(p *port, room int) int {
 			break
 		}
 		first := l.nbuf(l.chain[0])
-		l.iov[0] = iovec{unsafe.Add(first, abi.NbufData-vnetLen), vnetLen + abi.NbufRoom}
+		l.iov[0] = iovec{unsafe.Add(first, abi.NbufData-vnetLen), vnetLen + abi.NbufFill}
 		for j, idx := range l.chain[1:] {
-			l.iov[j+1] = iovec{unsafe.Add(l.nbuf(idx), abi.NbufData), abi.NbufRoom}
+			l.iov[j+1] = iovec{unsafe.Add(l.nbuf(idx), abi.NbufData), abi.NbufFill}
 		}
 		l.calls++
 		n, errno := rawReadv(p.fd, &l.iov[0], chainNbufs)
@@ -226,11 +226,11 @@ func (l *lane) receiveWhole(p *port, room int) int {
 			break
 		}
 		n -= vnetLen
-		used := (n + abi.NbufRoom - 1) / abi.NbufRoom
+		used := (n + abi.NbufFill - 1) / abi.NbufFill
 		to := &l.rx
 		for j, idx := range l.chain[:used] {
 			nb := l.nbuf(idx)
-			in := min(n-j*abi.NbufRoom, abi.NbufRoom)
+			in := min(n-j*abi.NbufFill, abi.NbufFill)
 			if j == 0 {
 				l.header(p, nb, n, in, false)
 				if l.d.multi {
@@ -253,7 +253,7 @@ func (l *lane) receiveWhole(p *port, room int) int {
 		for _, idx := range l.chain[used:] {
 			l.nbufs.put(idx)
 		}
-		l.dl.Copied += uint64(max(0, n-abi.NbufRoom))
+		l.dl.Copied += uint64(max(0, n-abi.NbufFill))
 		l.dl.RxPackets++
 		l.rxLeft--
 		got += n
