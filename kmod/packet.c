@@ -352,6 +352,17 @@ static __always_inline bool netio_offload_ok(const struct netio_said *s)
 	return s->gso_type ? netio_gso_ok(s) : !s->gso_size;
 }
 
+/* Whether a GSO packet that has been checked fits into one segment. */
+static bool netio_one_segment(const struct sk_buff *skb, const struct netio_said *s)
+{
+	u32 l4 = sizeof(struct udphdr);
+
+	/* A header that is too short is found by who segments it. */
+	if (s->gso_type != NETIO_GSO_UDP_L4)
+		l4 = (skb->data[s->csum_start + 12] >> 4) * 4;
+	return skb->len <= s->csum_start + l4 + s->gso_size;
+}
+
 static bool netio_offload(struct sk_buff *skb, const struct netio_said *s)
 {
 	struct skb_shared_info *sh = skb_shinfo(skb);
@@ -363,8 +374,8 @@ static bool netio_offload(struct sk_buff *skb, const struct netio_said *s)
 	} else if (s->flags & NETIO_NB_CSUM_VALID) {
 		skb->ip_summed = CHECKSUM_UNNECESSARY;
 	}
-	/* What fits into one segment needs no segmentation. */
-	if (!s->gso_type || skb->len - skb_checksum_start_offset(skb) <= s->gso_size)
+	/* The kernel drops what would be segmented and has one segment. */
+	if (!s->gso_type || netio_one_segment(skb, s))
 		return true;
 	switch (s->gso_type & ~NETIO_GSO_ECN) {
 	case NETIO_GSO_TCPV4:

@@ -87,6 +87,8 @@ func Run(t *testing.T, h Harness) {
 		{"BadChains", testBadChains},
 		{"Tunnel", testTunnel},
 		{"TunnelParked", testTunnelParked},
+		{"TunnelTCP", testTunnelTCP},
+		{"OneSegment", testOneSegment},
 		{"Wrap", testWrap},
 		{"PositionWrap", testPositionWrap},
 		{"ReaderAway", testReaderAway},

@@ -32,6 +32,9 @@ type forwarder struct {
 	parked, gso, chains atomic.Uint64
 	// flows has the lane of each flow hash, to see that it is always the same one.
 	flows sync.Map
+	// rewrite changes a packet, of which the nbuf is the first, before it is sent; may
+	// be nil.
+	rewrite func(a *abi.Area, idx uint32)
 }
 
 func startForwarder(dev device.Device, pairs ...[2]uint32) *forwarder {
@@ -39,21 +42,29 @@ func startForwarder(dev device.Device, pairs ...[2]uint32) *forwarder {
 	for _, p := range pairs {
 		f.pair(p[0], p[1])
 	}
-	for lane := range int(dev.Area().Header().Lanes) {
+	f.start()
+	return f
+}
+
+// start works all lanes.
+func (f *forwarder) start() {
+	for lane := range int(f.dev.Area().Header().Lanes) {
 		f.wg.Go(func() {
 			if err := f.run(lane); err != nil {
 				f.errs <- fmt.Errorf("lane %d: %w", lane, err)
 			}
 		})
 	}
-	return f
 }
 
 // pair has what comes from either port go to the other.
 func (f *forwarder) pair(a, b uint32) {
-	f.peer.Store(a, b)
-	f.peer.Store(b, a)
+	f.direct(a, b)
+	f.direct(b, a)
 }
+
+// direct has what comes from one port go to another.
+func (f *forwarder) direct(from, to uint32) { f.peer.Store(from, to) }
 
 func (f *forwarder) run(lane int) error {
 	a, h := f.dev.Area(), f.dev.Area().Header()
@@ -84,6 +95,9 @@ func (f *forwarder) run(lane int) error {
 			}
 			if begins {
 				f.look(lane, a.Nbuf(abi.Param(e)), e&abi.EntMore != 0)
+				if f.rewrite != nil {
+					f.rewrite(a, abi.Param(e))
+				}
 			}
 			begins = e&abi.EntMore == 0
 			queue = append(queue, abi.Entry(abi.OutTX, abi.Param(e))|e&abi.EntMore)

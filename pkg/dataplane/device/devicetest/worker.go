@@ -27,7 +27,7 @@ type worker struct {
 	part []uint32 // the beginning of a chain
 	got  []packet // taken and not yet asked for
 	evs  []uint32
-	// spoil changes the next packet that sendInTunnel sends.
+	// spoil changes the next packet that sendGSO sends.
 	spoil func(nb *abi.Nbuf, data []byte)
 }
 

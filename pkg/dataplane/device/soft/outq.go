@@ -278,6 +278,9 @@ func (l *lane) send(d *txDesc) {
 		return
 	}
 	first := &l.segs[d.first]
+	if d.vnet.gsoType != abi.GSONone && d.vnet.oneSegment(l.segBytes(first), d.total) {
+		d.vnet.gsoType, d.vnet.gsoSize = abi.GSONone, 0
+	}
 	nb := l.nbuf(first.idx)
 	var n int
 	var want = vnetLen + int(d.total)

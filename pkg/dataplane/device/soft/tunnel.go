@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"netio.dev/netio/pkg/dataplane/abi"
 	"netio.dev/netio/pkg/dataplane/packet"
 )
@@ -50,13 +52,13 @@ func (c *cut) open(b []byte, d *txDesc) bool {
 	if c.ip < 50 || c.ip > abi.EncapMax || c.l4 < c.ip+20 || d.vnet.flags&vnetNeedsCsum == 0 {
 		return false
 	}
-	n := c.l4 + 8
+	n, proto := c.l4+8, uint8(packet.ProtoUDP)
 	switch d.vnet.gsoType &^ abi.GSOECN {
 	case abi.GSOTCPv4, abi.GSOTCPv6:
 		if len(b) < c.l4+20 || d.vnet.csumOffset != 16 {
 			return false
 		}
-		c.tcp = true
+		c.tcp, proto = true, packet.ProtoTCP
 		n = c.l4 + int(b[c.l4+12]>>4)*4
 		if n < c.l4+20 {
 			return false
@@ -75,19 +77,21 @@ func (c *cut) open(b []byte, d *txDesc) bool {
 	copy(c.hdr, b)
 	h := c.hdr
 	switch {
-	case h[0] == 0x45 && c.ip == 50:
+	case h[0] == 0x45 && c.ip == 50 && h[9] == packet.ProtoUDP && !isFragment(h):
 		c.udp = 20
 		c.outerID = be16(h[4:])
-	case h[0]>>4 == 6 && c.ip == 70:
+	case h[0]>>4 == 6 && c.ip == 70 && h[6] == packet.ProtoUDP:
 		c.udp = 40
 	default:
 		return false
 	}
-	inner := h[c.ip:]
+	inner, ether := h[c.ip:], be16(h[c.ip-2:])
 	switch version := inner[0] >> 4; {
-	case version == 4 && c.l4-c.ip == int(inner[0]&15)*4 && d.vnet.gsoType&^abi.GSOECN != abi.GSOTCPv6:
+	case be16(h[c.udp+6:]) != 0: // the segments' checksums would be wrong
+		return false
+	case version == 4 && ether == unix.ETH_P_IP && c.l4-c.ip == int(inner[0]&15)*4 && inner[9] == proto && !isFragment(inner) && d.vnet.gsoType&^abi.GSOECN != abi.GSOTCPv6:
 		c.id = be16(inner[4:])
-	case version == 6 && c.l4-c.ip >= 40 && d.vnet.gsoType&^abi.GSOECN != abi.GSOTCPv4:
+	case version == 6 && ether == unix.ETH_P_IPV6 && isTransport6(inner, c.l4-c.ip, proto) && d.vnet.gsoType&^abi.GSOECN != abi.GSOTCPv4:
 	default:
 		return false
 	}
@@ -100,6 +104,18 @@ func (c *cut) open(b []byte, d *txDesc) bool {
 		c.sum = adjust(be16(l4[6:]), whole, 0)
 	}
 	return true
+}
+
+// isFragment tells whether an IPv4 header is a fragment's.
+func isFragment(h []byte) bool { return be16(h[6:])&0x3fff != 0 }
+
+// isTransport6 tells whether a header of the protocol may be at l4 of an IPv6 packet:
+// right behind IPv6's, or behind extensions of it.
+func isTransport6(h []byte, l4 int, proto uint8) bool {
+	if next := h[6]; next == packet.ProtoTCP || next == packet.ProtoUDP {
+		return next == proto && l4 == 40
+	}
+	return l4 > 40
 }
 
 // segment makes the headers of segment i, which has n bytes of payload from off

@@ -40,6 +40,20 @@ func (h *vnetHdr) valid(n uint32) bool {
 	return h.flags&vnetNeedsCsum == 0 || uint32(h.csumStart)+uint32(h.csumOffset)+2 <= n
 }
 
+// oneSegment tells whether a GSO packet of total bytes, of which b is the beginning,
+// is one segment: the kernel drops a packet that it should cut and cannot.
+func (h *vnetHdr) oneSegment(b []byte, total uint32) bool {
+	l4 := uint32(8)
+	if h.gsoType != abi.GSOUDPL4 {
+		at := int(h.csumStart) + 12
+		if at >= len(b) {
+			return false
+		}
+		l4 = uint32(b[at]>>4) * 4
+	}
+	return h.flags&vnetNeedsCsum != 0 && total <= uint32(h.csumStart)+l4+uint32(h.gsoSize)
+}
+
 // vnetToNbuf are the nbuf flags for a TUN's header flags.
 func vnetToNbuf(flags uint8) uint16 {
 	// NEEDS_CSUM and DATA_VALID are the bits 0 and 1 on both sides.
