@@ -49,6 +49,14 @@ static inline void dev_get_tstats64(struct net_device *dev,
 #define DEV_STATS_INC(dev, counter) ((dev)->stats.counter++)
 #endif
 
+#if !NETIO_KERNEL(5, 19)
+/* Who may configure the interface may allow more: such packets are not tunnelled. */
+static inline void netif_set_tso_max_size(struct net_device *dev, unsigned int size)
+{
+	dev->gso_max_size = size;
+}
+#endif
+
 #if !NETIO_KERNEL(6, 1)
 #define netif_napi_add(dev, napi, poll) \
 	((netif_napi_add)(dev, napi, poll, NAPI_POLL_WEIGHT))

@@ -2,6 +2,7 @@
 #include <linux/ethtool.h>
 #include <linux/if_arp.h>
 #include <linux/netdevice.h>
+#include <net/ip.h>
 #include <net/ip_tunnels.h>
 #include <net/rtnetlink.h>
 
@@ -14,6 +15,10 @@
 #define NETIO_KNET_MTU_MAX	65535
 /* Packets that wait for nbufs before more are dropped; `ip link set txqueuelen`. */
 #define NETIO_KNET_BACKLOG	1000
+
+/* A packet with the longest headers of a tunnel in front must have a length still. */
+#define NETIO_KNET_GSO_MAX	(65536 - 128)
+static_assert(NETIO_KNET_GSO_MAX + NETIO_ENCAP_MAX <= IP_MAX_MTU);
 
 #define NETIO_KNET_FEATURES						\
 	(NETIF_F_SG | NETIF_F_FRAGLIST | NETIF_F_HIGHDMA | NETIF_F_HW_CSUM | \
@@ -165,6 +170,7 @@ static void netio_knet_setup(struct net_device *dev)
 	dev->features = NETIO_KNET_FEATURES;
 	dev->hw_features = NETIO_KNET_FEATURES;
 	dev->hw_enc_features = NETIO_KNET_FEATURES;
+	netif_set_tso_max_size(dev, NETIO_KNET_GSO_MAX);
 	netio_set_lltx(dev);
 }
 

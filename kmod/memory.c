@@ -67,7 +67,7 @@ int netio_memory_layout(struct netio_area *hdr, u32 lanes, u32 nbufs, u32 ports)
 	hdr->device = NETIO_DEV_KERNEL;
 	hdr->page_size = NETIO_PAGE_SIZE;
 	hdr->features = NETIO_F_PARK | NETIO_F_GSO | NETIO_F_CSUM |
-			NETIO_F_QOS | NETIO_F_WHOLE;
+			NETIO_F_QOS | NETIO_F_WHOLE | NETIO_F_TUNNEL;
 	hdr->lanes = lanes;
 	hdr->inq_order = order;
 	hdr->outq_order = order;

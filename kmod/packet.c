@@ -15,6 +15,7 @@
 #include "outq.h"
 #include "packet.h"
 #include "trace.h"
+#include "tunnel.h"
 
 /* UDP_MAX_SEGMENTS of the kernel that has the lowest. */
 #define NETIO_UDP_SEGMENTS_MAX	64
@@ -22,13 +23,15 @@
 /*
  * Bytes of headers that must be in the nbuf: to the end of the L4 header, as
  * far as it is TCP or UDP right behind the L3 header. 0: not known, so up to
- * NETIO_PARK_COPY_MIN bytes. -1: not a packet. Reads within the linear part.
+ * NETIO_PARK_COPY_MIN bytes. -1: not a packet. *copy are the bytes that go there
+ * if there are so many. Reads within the linear part.
  */
-static __always_inline int netio_headers_in(const u8 *b, u32 have)
+static __always_inline int netio_headers_in(const u8 *b, u32 have, u32 *copy)
 {
 	u8 proto;
 	u32 l3;
 
+	*copy = NETIO_PARK_COPY_MIN;
 	if (have < 1)
 		return 0;
 	if (b[0] >> 4 == 4) {
@@ -44,21 +47,23 @@ static __always_inline int netio_headers_in(const u8 *b, u32 have)
 	} else {
 		return -1;
 	}
-	if (proto == IPPROTO_UDP)
+	if (proto == IPPROTO_UDP) {
+		*copy = NETIO_PARK_COPY_UDP;
 		return l3 + sizeof(struct udphdr);
+	}
 	if (proto == IPPROTO_TCP && have >= l3 + sizeof(struct tcphdr))
 		return l3 + (b[l3 + 12] >> 4) * 4;
 	return 0;
 }
 
 /* The same of a packet whose headers lie in fragments: what they are is known after. */
-static noinline int netio_headers_pull(struct sk_buff *skb)
+static noinline int netio_headers_pull(struct sk_buff *skb, u32 *copy)
 {
 	int hdr_len;
 
-	if (!pskb_may_pull(skb, min_t(u32, skb->len, NETIO_PARK_COPY_MIN)))
+	if (!pskb_may_pull(skb, min_t(u32, skb->len, NETIO_PARK_COPY_UDP)))
 		return -1;
-	hdr_len = netio_headers_in(skb->data, skb_headlen(skb));
+	hdr_len = netio_headers_in(skb->data, skb_headlen(skb), copy);
 	return hdr_len > (int)skb_headlen(skb) ? 0 : hdr_len;
 }
 
@@ -223,7 +228,7 @@ static noinline int netio_receive_whole(struct netio_iface *iface,
 int netio_packet_receive(struct netio_iface *iface, struct sk_buff *skb)
 {
 	struct netio_instance *inst = iface->inst;
-	u32 len = skb->len, copied, parked, idx, hash = 0;
+	u32 len = skb->len, copied, parked, idx, hash = 0, copy;
 	struct netio_lane *lane = &inst->lanes[0];
 	u64 now = netio_clock();
 	struct netio_nb *nb;
@@ -232,10 +237,12 @@ int netio_packet_receive(struct netio_iface *iface, struct sk_buff *skb)
 
 	if (unlikely(!len || len > 0xffff + NETIO_HEADROOM))
 		return -EINVAL;
-	hdr_len = netio_headers_in(skb->data, skb_headlen(skb));
-	if (unlikely(hdr_len <= 0 || hdr_len > skb_headlen(skb))) {
+	hdr_len = netio_headers_in(skb->data, skb_headlen(skb), &copy);
+	if (unlikely(hdr_len <= 0 || hdr_len > skb_headlen(skb) ||
+		     (copy == NETIO_PARK_COPY_UDP &&
+		      skb_headlen(skb) < min(len, copy)))) {
 		if (hdr_len >= 0)
-			hdr_len = netio_headers_pull(skb);
+			hdr_len = netio_headers_pull(skb, &copy);
 		if (hdr_len < 0)
 			return -EINVAL;
 	}
@@ -252,7 +259,7 @@ int netio_packet_receive(struct netio_iface *iface, struct sk_buff *skb)
 		goto done;
 	}
 
-	copied = min_t(u32, skb_headlen(skb), NETIO_PARK_COPY_MIN);
+	copied = min_t(u32, skb_headlen(skb), copy);
 	parked = len - copied;
 	if (unlikely(!netio_iface_charge(iface, 1, parked)))
 		return -ENOBUFS;
@@ -289,7 +296,7 @@ done:
 /* What the process says of a packet, read once. */
 struct netio_said {
 	u32 eport, total, mark;
-	u16 off, len, flags, gso_size, hdr_len, csum_start, csum_offset;
+	u16 off, len, flags, gso_size, hdr_len, csum_start, csum_offset, encap;
 	u8 gso_type;
 };
 
@@ -306,6 +313,7 @@ static __always_inline void netio_read(struct netio_said *s, const struct netio_
 	s->csum_start = READ_ONCE(h->csum_start);
 	s->csum_offset = READ_ONCE(h->csum_offset);
 	s->mark = READ_ONCE(h->mark);
+	s->encap = READ_ONCE(h->encap);
 }
 
 static bool netio_piece_ok(u32 off, u32 len)
@@ -366,6 +374,7 @@ static bool netio_one_segment(const struct sk_buff *skb, const struct netio_said
 static bool netio_offload(struct sk_buff *skb, const struct netio_said *s)
 {
 	struct skb_shared_info *sh = skb_shinfo(skb);
+	bool tunnel = false;
 
 	skb->ip_summed = CHECKSUM_NONE;
 	if (s->flags & NETIO_NB_CSUM_PARTIAL) {
@@ -373,6 +382,11 @@ static bool netio_offload(struct sk_buff *skb, const struct netio_said *s)
 			return false;
 	} else if (s->flags & NETIO_NB_CSUM_VALID) {
 		skb->ip_summed = CHECKSUM_UNNECESSARY;
+	}
+	if (unlikely(s->encap)) {
+		tunnel = netio_tunnel_set(skb, s->encap, s->gso_type);
+		if (!tunnel && s->gso_type)
+			return false;
 	}
 	/* The kernel drops what would be segmented and has one segment. */
 	if (!s->gso_type || netio_one_segment(skb, s))
@@ -389,6 +403,8 @@ static bool netio_offload(struct sk_buff *skb, const struct netio_said *s)
 	}
 	if (s->gso_type & NETIO_GSO_ECN)
 		sh->gso_type |= SKB_GSO_TCP_ECN;
+	if (tunnel)
+		sh->gso_type |= SKB_GSO_UDP_TUNNEL;
 	/* Who segments it checks the headers first. */
 	sh->gso_type |= SKB_GSO_DODGY;
 	sh->gso_size = s->gso_size;
@@ -479,7 +495,8 @@ netio_join(struct sk_buff *skb, u32 copied, const struct netio_nbuf *h,
 	if (unlikely(s->gso_size != (gso ? skb_shinfo(skb)->gso_size : 0) ||
 		     s->gso_type != (gso ? netio_gso_type(skb) : NETIO_GSO_NONE)))
 		goto wrong;
-	if (!(s->flags & NETIO_NB_DIRTY) && !grow && s->off == NETIO_NBUF_DATA)
+	if (!(s->flags & NETIO_NB_DIRTY) && !grow && s->off == NETIO_NBUF_DATA &&
+	    likely(!s->encap))
 		return skb;
 	/* Of a clone only the headers may be ours to write. */
 	if (unlikely(skb_try_make_writable(skb, copied) ||
@@ -502,6 +519,17 @@ netio_join(struct sk_buff *skb, u32 copied, const struct netio_nbuf *h,
 		skb->csum_level = 0;
 	} else {
 		skb->ip_summed = CHECKSUM_NONE;
+	}
+	/* Of a packet from a tunnel that is no more; one that is segmented has it still. */
+	if (grow < 0 && !gso)
+		skb->encapsulation = 0;
+	if (unlikely(s->encap)) {
+		bool tunnel = netio_tunnel_set(skb, s->encap, s->gso_type);
+
+		if (gso && !tunnel)
+			goto wrong;
+		if (gso)
+			skb_shinfo(skb)->gso_type |= SKB_GSO_UDP_TUNNEL;
 	}
 	if (gso)
 		skb_shinfo(skb)->gso_type |= SKB_GSO_DODGY;
@@ -641,10 +669,10 @@ int netio_packet_give(struct netio_iface *iface, const struct netio_frame *f)
 	const u8 *b = (const u8 *)nb->buf + first->off;
 	struct netio_lane *lane = &inst->lanes[0];
 	bool hashed = inst->lane_count > 1;
-	u32 idx[NETIO_CHAIN_MAX], hash = 0, i;
+	u32 idx[NETIO_CHAIN_MAX], hash = 0, copy, i;
 	int hdr_len;
 
-	hdr_len = netio_headers_in(b, first->len);
+	hdr_len = netio_headers_in(b, first->len, &copy);
 	if (unlikely(hdr_len < 0 || f->len > 0xffff + NETIO_HEADROOM))
 		return -EINVAL;
 	if (unlikely(hdr_len > first->len))

@@ -56,7 +56,6 @@ type NetIOClusterList struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.externalIPs) || !self.externalIPs || (has(self.kubeProxyReplacement) && self.kubeProxyReplacement)",fieldPath=".externalIPs",message="takes kubeProxyReplacement: set that too, or leave external IPs to kube-proxy"
 // +kubebuilder:validation:XValidation:rule="!has(self.kernelModule) || self.kernelModule.mode == 'None' || self.device != 'Soft'",fieldPath=".kernelModule",message="is not used with device Soft: set device to Auto, or leave kernelModule out"
-// +kubebuilder:validation:XValidation:rule="!has(self.tunnel) || self.device != 'Kernel'",fieldPath=".device",message="must be Soft or Auto with a tunnel, which the kernel module does not carry yet"
 type NetIOClusterSpec struct {
 	// image is the agents'.
 	//
@@ -67,8 +66,7 @@ type NetIOClusterSpec struct {
 	// user space over TUN interfaces, and Auto takes the module on nodes that have it,
 	// and else the soft device. With Kernel a node without the module has no network
 	// for pods. With Kernel and Auto the forwarder is a privileged container, as only
-	// those may open the module's device. With a tunnel, Auto is Soft, as the module
-	// does not carry tunnels yet.
+	// those may open the module's device.
 	//
 	// +optional
 	// +kubebuilder:default=Auto

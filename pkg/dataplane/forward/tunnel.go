@@ -22,7 +22,7 @@ import (
 // So routes, flows, counters, captures and anti-spoofing are those of any port.
 // Tunnels have numbers above those of the device's ports.
 
-var errNoTunnels = errors.New("the device cannot cut packets of a tunnel into segments; run the forwarder with --device soft, or the nodes as neighbours without the agent's field tunnel")
+var errNoTunnels = errors.New("the device cannot cut packets of a tunnel into segments; load the netio.ko of this version (netio-agent kmod load --replace), run the forwarder with --device soft, or the nodes as neighbours without the agent's field tunnel")
 
 var errManyTunnels = errors.New("no number is left for another tunnel")
 

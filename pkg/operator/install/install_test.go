@@ -91,7 +91,7 @@ func TestController(t *testing.T) {
 	if agents.Spec.Template.Annotations[restartAnnotation] != before {
 		t.Error("agents are restarted for masqueradeExcept")
 	}
-	change(func(s *v1alpha1.NetIOClusterSpec) { s.Tunnel = &v1alpha1.Tunnel{} })
+	change(func(s *v1alpha1.NetIOClusterSpec) { s.Tunnel, s.Device = &v1alpha1.Tunnel{}, v1alpha1.DeviceKernel })
 	kubetest.Await(t, c, "agents are restarted for a tunnel", agents, func(d *appsv1.DaemonSet) bool {
 		return d.Spec.Template.Annotations[restartAnnotation] != before
 	})
@@ -130,9 +130,6 @@ func TestRefused(t *testing.T) {
 		"must be called netio":       func(o *v1alpha1.NetIOCluster) { o.Name = "other" },
 		"end in a tag or a digest":   func(o *v1alpha1.NetIOCluster) { o.Spec.Image.Name = "localhost:5000/netio-agent" },
 		"takes kubeProxyReplacement": func(o *v1alpha1.NetIOCluster) { o.Spec.ExternalIPs = true },
-		"with a tunnel": func(o *v1alpha1.NetIOCluster) {
-			o.Spec.Tunnel, o.Spec.Device = &v1alpha1.Tunnel{}, v1alpha1.DeviceKernel
-		},
 		"not used with device Soft": func(o *v1alpha1.NetIOCluster) {
 			o.Spec.Device, o.Spec.KernelModule = v1alpha1.DeviceSoft, &v1alpha1.KernelModule{}
 		},

@@ -34,9 +34,6 @@ const (
 
 // deviceOf is the device that the agents get.
 func deviceOf(s *v1alpha1.NetIOClusterSpec) v1alpha1.Device {
-	if s.Device == v1alpha1.DeviceAuto && s.Tunnel != nil {
-		return v1alpha1.DeviceSoft // the module does not carry tunnels yet
-	}
 	return cmp.Or(s.Device, v1alpha1.DeviceSoft)
 }
 

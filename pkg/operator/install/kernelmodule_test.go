@@ -30,7 +30,7 @@ func TestKernelModule(t *testing.T) {
 		{"Soft", func(s *v1alpha1.NetIOClusterSpec) { s.Device = v1alpha1.DeviceSoft }, "soft", "", ""},
 		{"a tunnel", func(s *v1alpha1.NetIOClusterSpec) {
 			s.Device, s.Tunnel = v1alpha1.DeviceAuto, &v1alpha1.Tunnel{VNI: 1, Port: 4789}
-		}, "soft", "", ""},
+		}, "auto", "--mode Auto", ""},
 		{"None", func(s *v1alpha1.NetIOClusterSpec) {
 			s.Device, s.KernelModule = v1alpha1.DeviceAuto, &v1alpha1.KernelModule{Mode: v1alpha1.KernelModuleNone}
 		}, "auto", "", ""},

@@ -181,10 +181,12 @@ enum netio_out_action {
  *
  * encap is not 0 if the packet begins with the headers of a VXLAN tunnel (RFC
  * 7348): IPv4 without options, or IPv6 without extension headers; UDP with a
- * checksum of 0; VXLAN; Ethernet. The inner IP packet is at off + encap, and
- * gso_type and gso_size are the inner packet's: the device cuts it into segments
- * that each have all headers, with their lengths. csum_start counts from off
- * as ever. Of a packet without GSO encap says nothing that the device has to know.
+ * checksum of 0; VXLAN; Ethernet, with the inner packet's type. The inner IP
+ * packet is at off + encap, and gso_type and gso_size are its: each segment gets
+ * all headers, with their lengths. All of them are in the first nbuf. csum_start
+ * counts from off as ever. Headers that are others are refused (bad_entry), and so
+ * may be a packet of more than 65535 bytes. Of a packet without GSO the device
+ * learns whose checksum is to be completed; it does without if they are others.
  */
 struct netio_nbuf {
 	__u32	iport;		/*  0 RX: port that the packet came from */

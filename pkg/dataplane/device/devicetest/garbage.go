@@ -32,7 +32,7 @@ func testGarbage(t *testing.T, h Harness) {
 			off := rnd.IntN(64 / 2)
 			v := uint16(rnd.Uint32())
 			if rnd.IntN(2) == 0 {
-				v = []uint16{0, 1, 127, 128, 192, 1856, 2047, 2048, 0x7fff, 0x8000, 0xffff}[rnd.IntN(11)]
+				v = []uint16{0, 1, 127, 128, 192, 1856, 2047, 2048, 0x7fff, 0x8000, 0xffff, 50, 70}[rnd.IntN(13)]
 			}
 			binary.NativeEndian.PutUint16(mem[2*off:], v)
 		}

@@ -4,12 +4,15 @@ package devicetest
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"netio.dev/netio/pkg/dataplane/abi"
 	"netio.dev/netio/pkg/dataplane/device"
@@ -38,13 +41,18 @@ func Hostile(t *testing.T, h Harness, d time.Duration) {
 	})
 	dev := attach(t, inst)
 	a, b := newPod6(t, dev, 1, device.PortConfig{MTU: 9000}), newPod6(t, dev, 2, device.PortConfig{MTU: 9000, Whole: true})
+	// What comes to its other end is cut and completed by the kernel, and thrown away.
+	out := newOutlet(b, host(far4), host(far6))
 	m := &mad{dev: dev, ports: [2]uint32{a.id(), b.id()}}
+	var cut atomic.Uint64
+	m.wg.Go(func() { cut.Store(out.discard(&m.stop)) })
 	for lane := range lanes {
 		m.wg.Go(func() { m.work(lane) })
 	}
 	m.wg.Go(m.scribble)
 	m.wg.Go(func() { m.control(a) })
 	ca, cb := a.udp(a.v4, 0), b.udp(b.v6, 0)
+	a.setsockopt(ca, unix.SOL_UDP, unix.UDP_SEGMENT, 700) // some with GSO
 	packets := 0
 	// The senders are not to wait for what is not coming back.
 	for end := time.Now().Add(d); time.Now().Before(end); packets++ {
@@ -59,7 +67,11 @@ func Hostile(t *testing.T, h Harness, d time.Duration) {
 	}
 	m.stop.Store(true)
 	m.wg.Wait()
-	t.Logf("%d packets sent, %d entries handed in, %d of them refused", packets, m.entries.Load(), dev.Area().DLane(0).BadEntry+dev.Area().DLane(1).BadEntry)
+	t.Logf("%d packets sent, %d entries handed in, %d of them refused, %d tunnels, %d packets came out of them",
+		packets, m.entries.Load(), dev.Area().DLane(0).BadEntry+dev.Area().DLane(1).BadEntry, m.tunnels.Load(), cut.Load())
+	if dev.Area().Header().Features&abi.FeatTunnel != 0 && cut.Load() == 0 {
+		t.Error("no packet of a tunnel came out")
+	}
 	if err := dev.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -93,6 +105,7 @@ type mad struct {
 	stop    atomic.Bool
 	wg      sync.WaitGroup
 	entries atomic.Uint64
+	tunnels atomic.Uint64
 	hand    [64]atomic.Uint32 // nbufs that it has, or had
 }
 
@@ -115,6 +128,9 @@ func (m *mad) work(lane int) {
 				continue
 			}
 			m.hand[rnd.IntN(len(m.hand))].Store(idx)
+			if rnd.IntN(4) == 0 {
+				m.tunnel(rnd, idx)
+			}
 			if rnd.IntN(4) != 0 {
 				m.spoil(rnd, idx, 1)
 			}
@@ -147,6 +163,41 @@ func (m *mad) work(lane int) {
 	}
 }
 
+// tunnel puts the headers of a tunnel in front of a packet, rightly or nearly so.
+func (m *mad) tunnel(rnd *rand.Rand, idx uint32) {
+	a := m.dev.Area()
+	nb, mem := a.Nbuf(idx), a.NbufBytes(idx)
+	off, length, total := nb.Off, nb.Len, nb.Total // others change them meanwhile
+	if off < abi.NbufHdr || int(off)+int(length) > abi.NbufSize || length == 0 {
+		return
+	}
+	outer := encapsulated(netip.MustParseAddr("10.77.0.1"), far4, mem[off]>>4 == 6, int(total))
+	if rnd.IntN(2) == 0 {
+		outer = encapsulated(netip.MustParseAddr("fd77::1"), far6, mem[off]>>4 == 6, int(total))
+	}
+	n := uint16(len(outer))
+	if off < abi.NbufHdr+n {
+		to := abi.NbufHdr + n
+		if int(to)+int(length) > abi.NbufSize {
+			return
+		}
+		copy(mem[to:], mem[off:off+length])
+		off = to
+	}
+	if rnd.IntN(8) == 0 {
+		outer[rnd.IntN(len(outer))] ^= 1 << rnd.IntN(8)
+	}
+	copy(mem[off-n:], outer)
+	nb.Off, nb.Len, nb.Total, nb.Encap = off-n, length+n, total+uint32(n), n
+	nb.CsumStart += n
+	nb.Flags |= abi.NbDirty
+	nb.EPort = m.ports[1]
+	if nb.Flags&abi.NbParked == 0 && rnd.IntN(2) == 0 {
+		nb.GSOType, nb.GSOSize = abi.GSOUDPL4, uint16(1+rnd.IntN(1500))
+	}
+	m.tunnels.Add(1)
+}
+
 // spoil writes wrong values into the header of an nbuf, and a few bytes of the
 // packet.
 func (m *mad) spoil(rnd *rand.Rand, idx uint32, times int) {
@@ -159,7 +210,7 @@ func (m *mad) spoil(rnd *rand.Rand, idx uint32, times int) {
 			i := rnd.IntN(12)
 			atomic.StoreUint32(&words[i], atomic.LoadUint32(&words[i])^1<<rnd.IntN(32))
 		case 2:
-			edges := []uint32{0, 1, 127, 128, 192, 1856, 2047, 2048, 0x7fff, 0x8000, 0xffff, 0xffffffff}
+			edges := []uint32{0, 1, 50, 70, 71, 127, 128, 192, 1856, 2047, 2048, 0x7fff, 0x8000, 0xffff, 0xffffffff}
 			v := edges[rnd.IntN(len(edges))] | edges[rnd.IntN(len(edges))]<<16
 			atomic.StoreUint32(&words[rnd.IntN(12)], v)
 		default:

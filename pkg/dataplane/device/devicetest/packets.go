@@ -26,7 +26,7 @@ func testReceive(t *testing.T, h Harness) {
 		hd, idx := got.head, got.nbufs[0]
 		total := uint32(n + 28)
 		if hd.IPort != p.id() || hd.EPort != 0 || hd.Off != abi.NbufData || hd.Total != total || int(hd.Len) > abi.NbufFill ||
-			uint32(hd.Len) < min(total, abi.ParkCopyMin) || hd.GSOType != 0 || hd.Mark != 0 || len(got.nbufs) != 1 {
+			uint32(hd.Len) < min(total, abi.ParkCopyUDP) || hd.GSOType != 0 || hd.Mark != 0 || len(got.nbufs) != 1 {
 			t.Errorf("%d bytes: header %+v", n, hd)
 		}
 		if parked := hd.Flags&abi.NbParked != 0; parked != (uint32(hd.Len) < total) {
