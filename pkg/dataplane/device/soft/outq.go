@@ -277,6 +277,9 @@ func (l *lane) send(d *txDesc) {
 		}
 		return
 	}
+	if d.encap != 0 && d.vnet.flags&vnetNeedsCsum != 0 && l.sendCompleted(d) {
+		return
+	}
 	first := &l.segs[d.first]
 	if d.vnet.gsoType != abi.GSONone && d.vnet.oneSegment(l.segBytes(first), d.total) {
 		d.vnet.gsoType, d.vnet.gsoSize = abi.GSONone, 0

@@ -4,6 +4,7 @@ package soft
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"syscall"
 	"unsafe"
 
@@ -15,11 +16,15 @@ import (
 
 // A TUN cannot segment what is in a tunnel (before Linux 6.17 at all). So a GSO
 // packet with Encap is cut here: each segment is one write of headers that are made
-// for it and of its part of the payload, where that lies. No payload is read.
+// for it and of its part of the payload, where that lies.
 //
 //	nbuf  | outer | inner headers | pay |     parked | load load load |
 //	write | outer'| inner headers'| pay | pa |
 //	write | outer'| inner headers'| rked |   ...
+//
+// A TUN cannot be told either that a checksum to be completed is the inner packet's: a
+// NIC that knows the outer one alone would leave it as it is. So it is completed here,
+// of all packets of tunnels.
 
 // tunnelHdrMax is the most that a segment's headers take: a tunnel's, IPv6's and
 // TCP's with all options.
@@ -171,7 +176,8 @@ func (l *lane) sendSegments(d *txDesc) bool {
 	pieces := l.pieces(d, len(c.hdr))
 	payload, size := int(d.total)-len(c.hdr), int(d.vnet.gsoSize)
 	v := (*vnetHdr)(unsafe.Pointer(&c.room[16-vnetLen]))
-	*v = vnetHdr{flags: vnetNeedsCsum, csumStart: d.vnet.csumStart, csumOffset: d.vnet.csumOffset}
+	*v = vnetHdr{}
+	at := c.l4 + int(d.vnet.csumOffset)
 	var errno syscall.Errno
 	sent := 0
 	for i, off := 0, 0; off < payload || i == 0; i++ {
@@ -191,6 +197,7 @@ func (l *lane) sendSegments(d *txDesc) bool {
 				pieces = pieces[1:]
 			}
 		}
+		binary.BigEndian.PutUint16(c.hdr[at:], checksum(c.hdr[c.l4:], l.iov[1:k]))
 		l.calls++
 		want := vnetLen + len(c.hdr) + n
 		got, e := rawWritev(p.fd, &l.iov[0], k)
@@ -206,6 +213,50 @@ func (l *lane) sendSegments(d *txDesc) bool {
 		l.sendFailed(p, errno)
 	}
 	return true
+}
+
+// sendCompleted writes a packet of a tunnel that is not to be cut, with its checksum
+// completed. It is false if the checksum is not in the headers.
+func (l *lane) sendCompleted(d *txDesc) bool {
+	p, c := d.port, &l.cut
+	start, at := int(d.vnet.csumStart), int(d.vnet.csumStart)+int(d.vnet.csumOffset)
+	if at+2 > tunnelHdrMax || d.vnet.csumOffset%2 != 0 {
+		return false
+	}
+	hdr := c.room[16 : 16+at+2]
+	copy(hdr, l.segBytes(&l.segs[d.first]))
+	n := 1 + copy(l.iov[1:], l.pieces(d, len(hdr)))
+	binary.BigEndian.PutUint16(hdr[at:], checksum(hdr[start:], l.iov[1:n]))
+	v := (*vnetHdr)(unsafe.Pointer(&c.room[16-vnetLen]))
+	*v = vnetHdr{}
+	l.iov[0] = iovec{unsafe.Pointer(v), uintptr(vnetLen + len(hdr))}
+	l.calls++
+	got, errno := rawWritev(p.fd, &l.iov[0], n)
+	p.dequeue(l, d.total)
+	if errno != 0 || got != vnetLen+int(d.total) {
+		l.sendFailed(p, errno)
+		return true
+	}
+	l.dl.TxPackets++
+	return true
+}
+
+// checksum is that of a header of even length, which has the pseudo header's sum in
+// the checksum's place, and of what follows it.
+func checksum(hdr []byte, rest []iovec) uint16 {
+	sum, odd := packet.Sum(hdr, 0), false
+	for _, v := range rest {
+		s := packet.Sum(unsafe.Slice((*byte)(v.base), v.len), 0)
+		if odd {
+			s = bits.ReverseBytes16(s)
+		}
+		sum = adjust(sum, 0xffff, int(s))
+		odd = odd != (v.len%2 == 1)
+	}
+	if sum == 0xffff {
+		return sum // 0 says of UDP that there is none; elsewhere they are the same
+	}
+	return ^sum
 }
 
 // pieces are where a packet's bytes lie from the given one on, which is in its
