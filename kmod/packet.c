@@ -11,6 +11,7 @@
 #include <net/netio.h>
 
 #include "compat.h"
+#include "gso.h"
 #include "inq.h"
 #include "outq.h"
 #include "packet.h"
@@ -365,7 +366,6 @@ static bool netio_one_segment(const struct sk_buff *skb, const struct netio_said
 {
 	u32 l4 = sizeof(struct udphdr);
 
-	/* A header that is too short is found by who segments it. */
 	if (s->gso_type != NETIO_GSO_UDP_L4)
 		l4 = (skb->data[s->csum_start + 12] >> 4) * 4;
 	return skb->len <= s->csum_start + l4 + s->gso_size;
@@ -383,11 +383,11 @@ static bool netio_offload(struct sk_buff *skb, const struct netio_said *s)
 	} else if (s->flags & NETIO_NB_CSUM_VALID) {
 		skb->ip_summed = CHECKSUM_UNNECESSARY;
 	}
-	if (unlikely(s->encap)) {
+	if (unlikely(s->encap))
 		tunnel = netio_tunnel_set(skb, s->encap, s->gso_type);
-		if (!tunnel && s->gso_type)
-			return false;
-	}
+	if (s->gso_type && !tunnel &&
+	    (s->encap || !netio_gso_headers_ok(skb, 0, s->gso_type)))
+		return false;
 	/* The kernel drops what would be segmented and has one segment. */
 	if (!s->gso_type || netio_one_segment(skb, s))
 		return true;
@@ -530,6 +530,9 @@ netio_join(struct sk_buff *skb, u32 copied, const struct netio_nbuf *h,
 			goto wrong;
 		if (gso)
 			skb_shinfo(skb)->gso_type |= SKB_GSO_UDP_TUNNEL;
+	} else if (gso && likely(!skb->encapsulation) &&
+		   unlikely(!netio_gso_headers_ok(skb, 0, s->gso_type))) {
+		goto wrong;
 	}
 	if (gso)
 		skb_shinfo(skb)->gso_type |= SKB_GSO_DODGY;

@@ -89,6 +89,7 @@ func Run(t *testing.T, h Harness) {
 		{"TunnelParked", testTunnelParked},
 		{"TunnelTCP", testTunnelTCP},
 		{"OneSegment", testOneSegment},
+		{"WrongGSO", testWrongGSO},
 		{"Wrap", testWrap},
 		{"PositionWrap", testPositionWrap},
 		{"ReaderAway", testReaderAway},

@@ -226,31 +226,6 @@ func refuseTunnels(t *testing.T, w *worker, port uint32, four, six inner, a *pod
 	refuse("an inner IPv6 packet as IPv4", six, set(ether+12, 8))
 }
 
-// testOneSegment sends packets with GSO that need not be cut. They have to leave.
-func testOneSegment(t *testing.T, h Harness) {
-	dev := open(t, h, Config{})
-	w := newWorker(t, dev, 0)
-	a, b := newPod6(t, dev, 1, device.PortConfig{}), newPod6(t, dev, 2, device.PortConfig{})
-	out := newOutlet(b, host(far4), host(far6))
-	for _, of := range []inner{{src: a.v4, dst: far4}, {src: a.v6, dst: far6}} {
-		for _, tcp := range []bool{true, false} {
-			// To the last byte of a segment: with and without the bytes of headers.
-			for _, size := range []int{1, 968, 969, 980, 992, 999, 1000} {
-				p := of
-				p.tcp, p.flags, p.payload = tcp, 0x99, pattern(size, byte(size))
-				t.Run(fmt.Sprintf("%s tcp=%v %d bytes", p.dst, tcp, size), func(t *testing.T) {
-					w.sendGSO(b.id(), nil, &p, 1000)
-					p.checkSegment(t, out.next(t, p.dst), -1, 0, size)
-				})
-			}
-		}
-	}
-	if w.bad() != 0 {
-		t.Errorf("%d bad entries", w.bad())
-	}
-	w.settle()
-}
-
 // testTunnelParked sends what a pod's kernel has left unsegmented on in a tunnel.
 func testTunnelParked(t *testing.T, h Harness) {
 	dev := open(t, h, Config{})
