@@ -8,9 +8,11 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -42,7 +44,7 @@ var ErrNotFound = errors.New("not in the cluster")
 type Cluster struct {
 	config *rest.Config
 	client kubernetes.Interface
-	netio  client.Reader
+	netio  client.Client
 }
 
 // Open finds the cluster of a kubeconfig, "" for the usual ones ($KUBECONFIG,
@@ -57,8 +59,17 @@ func Open(kubeconfig, context string) (*Cluster, error) {
 	return New(config)
 }
 
+// Requests a second, unless the configuration says otherwise: client-go's 5 make a test
+// of many pods wait for itself.
+const (
+	requestRate  = 50
+	requestBurst = 100
+)
+
 // New is the cluster of a configuration.
 func New(config *rest.Config) (*Cluster, error) {
+	config = rest.CopyConfig(config)
+	config.QPS, config.Burst = cmp.Or(config.QPS, requestRate), cmp.Or(config.Burst, requestBurst)
 	set, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("reach the API server: %w", err)
@@ -71,11 +82,48 @@ func New(config *rest.Config) (*Cluster, error) {
 	// request less, and no right to ask for it is needed.
 	mapper := apimeta.NewDefaultRESTMapper(nil)
 	mapper.Add(v1alpha1.GroupVersion.WithKind("NetIONode"), apimeta.RESTScopeRoot)
+	mapper.Add(v1alpha1.GroupVersion.WithKind("NetIOPolicy"), apimeta.RESTScopeNamespace)
 	netio, err := client.New(config, client.Options{Scheme: scheme, Mapper: mapper})
 	if err != nil {
 		return nil, fmt.Errorf("reach the API server: %w", err)
 	}
 	return &Cluster{config: config, client: set, netio: netio}, nil
+}
+
+// Client is for Kubernetes' own objects.
+func (c *Cluster) Client() kubernetes.Interface { return c.client }
+
+// NetIO is for NetIONodes and NetIOPolicies.
+func (c *Cluster) NetIO() client.Client { return c.netio }
+
+// Agents are the agents' pods, by their node; where one takes over from another, one that
+// runs.
+func (c *Cluster) Agents(ctx context.Context) (map[string]*corev1.Pod, error) {
+	list, err := c.client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{LabelSelector: agentLabel})
+	if err != nil {
+		return nil, fmt.Errorf("find the agents: %w", explain(err, "list pods"))
+	}
+	agents, running := map[string]*corev1.Pod{}, map[string]*corev1.Pod{}
+	for i := range list.Items {
+		p := &list.Items[i]
+		if p.DeletionTimestamp != nil {
+			continue
+		}
+		agents[p.Spec.NodeName] = newer(agents[p.Spec.NodeName], p)
+		if p.Status.Phase == corev1.PodRunning {
+			running[p.Spec.NodeName] = newer(running[p.Spec.NodeName], p)
+		}
+	}
+	maps.Copy(agents, running)
+	return agents, nil
+}
+
+// newer of two pods; the first may be nil.
+func newer(a, b *corev1.Pod) *corev1.Pod {
+	if a == nil || a.CreationTimestamp.Before(&b.CreationTimestamp) {
+		return b
+	}
+	return a
 }
 
 // Nodes tells how NetIO is on all nodes, sorted by name.
@@ -184,9 +232,7 @@ func (c *Cluster) agent(ctx context.Context, node string) (*corev1.Pod, error) {
 			continue
 		}
 		// While one takes over from another, either is as good: both see the sockets.
-		if found == nil || found.CreationTimestamp.Before(&p.CreationTimestamp) {
-			found = p
-		}
+		found = newer(found, p)
 	}
 	switch {
 	case found != nil:

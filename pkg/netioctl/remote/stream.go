@@ -33,12 +33,13 @@ func (c *Cluster) Run(ctx context.Context, node string, in io.Reader, out io.Wri
 	if err != nil {
 		return err
 	}
-	return c.run(ctx, p, in, out, args...)
+	return c.RunIn(ctx, p, agentContainer, in, out, args...)
 }
 
-func (c *Cluster) run(ctx context.Context, p *corev1.Pod, in io.Reader, out io.Writer, args ...string) error {
+// RunIn executes netioctl in a container whose image has it; in may be nil.
+func (c *Cluster) RunIn(ctx context.Context, p *corev1.Pod, container string, in io.Reader, out io.Writer, args ...string) error {
 	request := c.client.CoreV1().RESTClient().Post().Resource("pods").Namespace(p.Namespace).Name(p.Name).SubResource("exec").
-		VersionedParams(&corev1.PodExecOptions{Container: agentContainer, Command: append([]string{"netioctl"}, args...), Stdin: in != nil, Stdout: true, Stderr: true}, scheme.ParameterCodec).URL()
+		VersionedParams(&corev1.PodExecOptions{Container: container, Command: append([]string{"netioctl"}, args...), Stdin: in != nil, Stdout: true, Stderr: true}, scheme.ParameterCodec).URL()
 	socket, err := remotecommand.NewWebSocketExecutor(c.config, "GET", request.String())
 	if err != nil {
 		return fmt.Errorf("execute in %s: %w", p.Name, err)
@@ -88,7 +89,7 @@ func (c *Cluster) Dial(ctx context.Context, node, socket string) (net.Conn, erro
 	living, end := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() {
-		err := c.run(living, p, there, there, RelayCommand, socket)
+		err := c.RunIn(living, p, agentContainer, there, there, RelayCommand, socket)
 		ended <- err
 		there.Close()
 	}()
