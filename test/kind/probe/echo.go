@@ -3,17 +3,15 @@
 package probe
 
 import (
-	"bufio"
-	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"netio.dev/netio/pkg/netioctl/connectivity/probe"
 )
 
 // echoPatience is how long the bytes may take to one target and back.
@@ -45,42 +43,8 @@ func echoed(target string, size int64) (string, error) {
 	if !ok || !strings.HasPrefix(network, "tcp") {
 		return "", fmt.Errorf("target %q: use tcp4://HOST:PORT or tcp6", target)
 	}
-	conn, err := (&net.Dialer{Timeout: patience}).Dial(network, address)
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(echoPatience)); err != nil {
-		return "", err
-	}
-	from := bufio.NewReader(conn)
-	line, err := from.ReadString('\n')
-	if err != nil {
-		return "", err
-	}
-	name, _, err := parseGreeting(line)
-	if err != nil {
-		return "", err
-	}
-	seed := [32]byte{1}
-	sent := make(chan error, 1)
-	go func() {
-		_, err := io.CopyN(conn, rand.NewChaCha8(seed), size)
-		sent <- err
-	}()
-	want, got, gave := rand.NewChaCha8(seed), make([]byte, 1<<16), make([]byte, 1<<16)
-	for at := int64(0); at < size; {
-		k := min(int64(len(got)), size-at)
-		if _, err := io.ReadFull(from, got[:k]); err != nil {
-			return name, fmt.Errorf("after %d of %d bytes: %w", at, size, err)
-		}
-		if _, err := io.ReadFull(want, gave[:k]); err != nil {
-			return name, err
-		}
-		if !bytes.Equal(got[:k], gave[:k]) {
-			return name, fmt.Errorf("among the %d bytes after %d came others than were sent", k, at)
-		}
-		at += k
-	}
-	return name, <-sent
+	ctx, cancel := context.WithTimeout(context.Background(), echoPatience)
+	defer cancel()
+	name, _, err := probe.AskTCP(ctx, network, address, size)
+	return name, err
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"netio.dev/netio/pkg/netioctl/connectivity/probe"
 )
 
 // listen serves on free ports of the loopback interface, and returns targets.
@@ -20,14 +22,14 @@ func listen(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = tcp.Close() })
-	go func() { _ = answerTCP(tcp, "pod") }()
+	go func() { _ = probe.AnswerTCP(tcp, "pod") }()
 	targets := []string{"tcp4://" + tcp.Addr().String()}
 	for _, c := range []struct {
 		network, address string
 		answer           func(net.PacketConn, string) error
 	}{
-		{"udp4", "0.0.0.0", answerUDP4},
-		{"udp6", "::", answerUDP6},
+		{"udp4", "0.0.0.0", probe.AnswerUDP4},
+		{"udp6", "::", probe.AnswerUDP6},
 	} {
 		udp, err := net.ListenPacket(c.network, net.JoinHostPort(c.address, "0"))
 		if err != nil {
@@ -114,13 +116,5 @@ func TestLoad(t *testing.T) {
 	}
 	if err := load("many", address, nil, nil); err == nil {
 		t.Error("no error for a wrong rate")
-	}
-}
-
-func TestGreetingOfSomebodyElse(t *testing.T) {
-	for _, line := range []string{"", "HTTP/1.1 400 Bad Request", "pod 127.0.0.1"} {
-		if _, _, err := parseGreeting(line); err == nil || !strings.Contains(err.Error(), "answer") {
-			t.Errorf("%q: %v", line, err)
-		}
 	}
 }

@@ -3,22 +3,19 @@
 package probe
 
 import (
-	"bufio"
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"netio.dev/netio/pkg/netioctl/connectivity/probe"
 )
 
 // patience is how long one question may take, with its repetitions.
 const patience = 5 * time.Second
-
-// repeatUDP is after how long a datagram is taken for lost.
-const repeatUDP = time.Second
 
 // Answer is a line of reach's output.
 type Answer struct {
@@ -52,64 +49,18 @@ func reach(targets []string) error {
 
 func ask(target string) Answer {
 	a := Answer{Target: target}
-	line, err := question(target)
-	if err != nil {
-		a.Error = err.Error()
-		return a
+	network, address, _ := strings.Cut(target, "://")
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	err := fmt.Errorf("target %q: use tcp4://HOST:PORT, tcp6, udp4 or udp6", target)
+	switch network {
+	case "tcp4", "tcp6":
+		a.Name, a.From, err = probe.AskTCP(ctx, network, address, 0)
+	case "udp4", "udp6":
+		a.Name, a.From, err = probe.AskUDP(ctx, network, address)
 	}
-	if a.Name, a.From, err = parseGreeting(line); err != nil {
+	if err != nil {
 		a.Error = err.Error()
 	}
 	return a
-}
-
-// question returns the greeting of a target.
-func question(target string) (string, error) {
-	network, address, ok := strings.Cut(target, "://")
-	if !ok || !strings.HasPrefix(network, "tcp") && !strings.HasPrefix(network, "udp") {
-		return "", fmt.Errorf("target %q: use tcp4://HOST:PORT, tcp6, udp4 or udp6", target)
-	}
-	end := time.Now().Add(patience)
-	conn, err := (&net.Dialer{Deadline: end}).Dial(network, address)
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close()
-	if strings.HasPrefix(network, "udp") {
-		return askUDP(conn, end)
-	}
-	if err := conn.SetDeadline(end); err != nil {
-		return "", err
-	}
-	return bufio.NewReader(conn).ReadString('\n')
-}
-
-func askUDP(conn net.Conn, end time.Time) (string, error) {
-	answer := make([]byte, 2048)
-	for {
-		if _, err := conn.Write([]byte("?")); err != nil {
-			return "", err
-		}
-		if err := conn.SetReadDeadline(time.Now().Add(repeatUDP)); err != nil {
-			return "", err
-		}
-		n, err := conn.Read(answer)
-		if err == nil {
-			return string(answer[:n]), nil
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || time.Now().After(end) {
-			return "", err
-		}
-	}
-}
-
-func parseGreeting(line string) (name, from string, err error) {
-	words := strings.Fields(line)
-	if len(words) != 2 {
-		return "", "", fmt.Errorf("answer %q is not NAME ADDRESS", line)
-	}
-	if from, _, err = net.SplitHostPort(words[1]); err != nil {
-		return "", "", fmt.Errorf("answer %q: %w", line, err)
-	}
-	return words[0], from, nil
 }

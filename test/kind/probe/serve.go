@@ -3,13 +3,12 @@
 package probe
 
 import (
+	"context"
 	"fmt"
-	"io"
-	"net"
 	"os"
+	"strconv"
 
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
+	"netio.dev/netio/pkg/netioctl/connectivity/probe"
 )
 
 // serve greets with the pod's name and the address that the question came from:
@@ -20,69 +19,9 @@ func serve(port string) error {
 	if err != nil {
 		return err
 	}
-	udp4, err := net.ListenPacket("udp4", ":"+port)
+	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
-		return err
+		return fmt.Errorf("%q is no port", port)
 	}
-	udp6, err := net.ListenPacket("udp6", ":"+port)
-	if err != nil {
-		return err
-	}
-	tcp, err := net.Listen("tcp", ":"+port)
-	if err != nil {
-		return err
-	}
-	ended := make(chan error)
-	go func() { ended <- answerUDP4(udp4, name) }()
-	go func() { ended <- answerUDP6(udp6, name) }()
-	go func() { ended <- answerTCP(tcp, name) }()
-	return <-ended
+	return probe.Serve(context.Background(), name, uint16(number))
 }
-
-func answerUDP4(socket net.PacketConn, name string) error {
-	conn := ipv4.NewPacketConn(socket)
-	if err := conn.SetControlMessage(ipv4.FlagDst, true); err != nil {
-		return err
-	}
-	question := make([]byte, 2048)
-	for {
-		_, to, from, err := conn.ReadFrom(question)
-		if err != nil {
-			return err
-		}
-		// Who gets no answer asks again.
-		_, _ = conn.WriteTo([]byte(greeting(name, from)), &ipv4.ControlMessage{Src: to.Dst}, from)
-	}
-}
-
-func answerUDP6(socket net.PacketConn, name string) error {
-	conn := ipv6.NewPacketConn(socket)
-	if err := conn.SetControlMessage(ipv6.FlagDst, true); err != nil {
-		return err
-	}
-	question := make([]byte, 2048)
-	for {
-		_, to, from, err := conn.ReadFrom(question)
-		if err != nil {
-			return err
-		}
-		_, _ = conn.WriteTo([]byte(greeting(name, from)), &ipv6.ControlMessage{Src: to.Dst}, from)
-	}
-}
-
-func answerTCP(l net.Listener, name string) error {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		go func() {
-			defer conn.Close()
-			if _, err := io.WriteString(conn, greeting(name, conn.RemoteAddr())); err == nil {
-				_, _ = io.Copy(conn, conn)
-			}
-		}()
-	}
-}
-
-func greeting(name string, from net.Addr) string { return fmt.Sprintf("%s %s\n", name, from) }
