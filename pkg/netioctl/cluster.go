@@ -43,7 +43,15 @@ func (a *app) inCluster() bool {
 
 // reach finds the cluster, if one is meant.
 func (a *app) reach() error {
-	if !a.inCluster() || a.cluster != nil {
+	if !a.inCluster() {
+		return nil
+	}
+	return a.reachCluster()
+}
+
+// reachCluster finds the cluster.
+func (a *app) reachCluster() error {
+	if a.cluster != nil {
 		return nil
 	}
 	// What the libraries say of streams that end, as all do.

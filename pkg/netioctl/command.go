@@ -95,9 +95,11 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 3 "policy explain" and
 		a.captureCommand(),
 		a.endpointsCommand(),
 		a.configCommand(),
+		a.connectivityCommand(),
 		a.sysdumpCommand(),
 		a.versionCommand(),
 		a.relayCommand(),
+		a.probeCommand(),
 	)
 	return root
 }
@@ -106,7 +108,7 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 3 "policy explain" and
 func asks(cmd *cobra.Command) bool {
 	for c := cmd; c != nil; c = c.Parent() {
 		switch c.Name() {
-		case remote.RelayCommand, "help", "completion":
+		case remote.RelayCommand, probeName, "help", "completion":
 			return false
 		}
 	}

@@ -113,6 +113,29 @@ func (a *app) completeEnds(cmd *cobra.Command, args []string, word string, more 
 	return names, directive
 }
 
+// completeNodes completes names of the cluster's nodes, in a list.
+func (a *app) completeNodes(cmd *cobra.Command, _ []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	before := word[:strings.LastIndex(word, ",")+1]
+	names, directive := a.names(cmd, strings.Split(before, ","), word[len(before):], func(ctx context.Context) ([]string, error) {
+		if err := a.reachCluster(); err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, a.timeout)
+		defer cancel()
+		nodes, err := a.cluster.Nodes(ctx)
+		var names []string
+		for i := range nodes {
+			names = append(names, nodes[i].Name)
+		}
+		return names, err
+	})
+	for i := range names {
+		names[i] = before + names[i]
+		directive |= cobra.ShellCompDirectiveNoSpace // a comma and more may follow
+	}
+	return names, directive
+}
+
 func (a *app) completeNamespaces(cmd *cobra.Command, _ []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return a.names(cmd, nil, word, func(ctx context.Context) ([]string, error) {
 		g, err := a.agent()

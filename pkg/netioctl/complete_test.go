@@ -33,6 +33,8 @@ func TestCompletion(t *testing.T) {
 		{[]string{"trace", "--tcp-flags", ""}, "ack fin psh rst syn urg"},
 		{[]string{"policy", "show", ""}, "default/trace default/web"},
 		{[]string{"policy", ""}, "explain list show"},
+		{[]string{"connectivity", ""}, "test"},
+		{[]string{"connectivity", "test", ""}, ""},
 		{[]string{"monitor", "--port", "h"}, "host"},
 		{[]string{"monitor", "--reason", ""}, "policy-ingress spoofed-source unknown-port"},
 		{[]string{"monitor", "--verdict", ""}, "allow audit deny drop"},
@@ -59,7 +61,7 @@ func TestCompletion(t *testing.T) {
 // Without daemons there is nothing to complete, and nothing is said.
 func TestCompletionWithoutDaemons(t *testing.T) {
 	b := newBed(t, nil, false)
-	for _, line := range [][]string{{"capture", ""}, {"policy", "explain", ""}, {"endpoints", "-n", ""}, {"monitor", "--reason", ""}, {"policy", "show", ""}} {
+	for _, line := range [][]string{{"capture", ""}, {"policy", "explain", ""}, {"endpoints", "-n", ""}, {"monitor", "--reason", ""}, {"policy", "show", ""}, {"connectivity", "test", "--nodes", ""}} {
 		if code := b.do(t, append([]string{cobra.ShellCompNoDescRequestCmd}, line...)...); code != exitOK || !strings.HasPrefix(b.out.String(), ":4") {
 			t.Errorf("%v: exit code %d, %q", line, code, b.out.String())
 		}

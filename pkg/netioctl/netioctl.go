@@ -73,6 +73,8 @@ func (a *app) run(ctx context.Context, args []string) int {
 		return exitOK
 	case errors.Is(err, errDenied):
 		return exitDenied
+	case errors.Is(err, errBroken):
+		return exitError
 	case errors.As(err, &usage):
 		fmt.Fprintf(a.errOut, "%s: %v\nRun '%s --help' for what it takes.\n", a.name, err, cmd.CommandPath())
 		return exitUsage
