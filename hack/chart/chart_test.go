@@ -14,8 +14,10 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -126,8 +128,69 @@ func TestDefaults(t *testing.T) {
 			roles[r.Name] = true
 		}
 	}
-	if len(roles) != 3 {
+	if len(roles) != 4 {
 		t.Errorf("roles %v", roles)
+	}
+}
+
+// testPod is the one of helm test; all that it takes is there for the test alone.
+func testPod(t *testing.T, list []runtime.Object) *corev1.Pod {
+	t.Helper()
+	p := find[*corev1.Pod](t, list)
+	for _, o := range list {
+		m, err := meta.Accessor(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.GetName() != p.Name {
+			continue
+		}
+		deletion := "before-hook-creation,hook-succeeded,hook-failed"
+		if o == runtime.Object(p) {
+			deletion = "before-hook-creation" // its log is wanted
+		}
+		if a := m.GetAnnotations(); a["helm.sh/hook"] != "test" || a["helm.sh/hook-delete-policy"] != deletion {
+			t.Errorf("%T %s: %v", o, m.GetName(), a)
+		}
+	}
+	return p
+}
+
+func TestHelmTest(t *testing.T) {
+	text, err := template(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := objects(t, text)
+	p := testPod(t, list)
+	c := p.Spec.Containers[0]
+	if !p.Spec.HostNetwork || !*p.Spec.SecurityContext.RunAsNonRoot || *c.SecurityContext.AllowPrivilegeEscalation || len(c.SecurityContext.Capabilities.Add) != 0 ||
+		strings.Join(c.Command, " ") != "netioctl connectivity test --namespace=netio-system" || len(c.Env) != 0 {
+		t.Errorf("%+v", p.Spec)
+	}
+	// In the cluster it may look, and write in the release's namespace alone.
+	for _, o := range list {
+		r, ok := o.(*rbacv1.ClusterRole)
+		if !ok || r.Name != p.Spec.ServiceAccountName {
+			continue
+		}
+		for _, rule := range r.Rules {
+			for _, verb := range rule.Verbs {
+				if verb != "get" && verb != "list" {
+					t.Errorf("in the cluster it may %s %v", verb, rule.Resources)
+				}
+			}
+		}
+	}
+
+	text, err = template(t, `image={"repository":"reg.example.com/netio","tag":"v1","pullSecrets":["a"]}`, `apiServer={"host":"10.0.0.1"}`, `test={"args":["--world=192.0.2.1:443"]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = testPod(t, objects(t, text))
+	c = p.Spec.Containers[0]
+	if c.Image != "reg.example.com/netio/netio-agent:v1" || len(p.Spec.ImagePullSecrets) != 1 || len(c.Env) != 2 || c.Command[len(c.Command)-1] != "--world=192.0.2.1:443" {
+		t.Errorf("%+v", p.Spec)
 	}
 }
 
@@ -165,6 +228,7 @@ func TestWrongValues(t *testing.T) {
 		`operator={"replicas":-1}`:              "/operator/replicas",
 		`image={"tag":"a b"}`:                   "/image/tag",
 		`apiServer={"host":"https://10.0.0.1"}`: "/apiServer/host",
+		`test={"args":["n1"]}`:                  "/test/args",
 	} {
 		if _, err := template(t, value); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %q is not in: %v", value, want, err)
