@@ -13,4 +13,4 @@ if ! "${tool[@]}" check; then
 fi
 trap '"${tool[@]}" down' EXIT
 "${tool[@]}" up --nodes 2
-make --no-print-directory cluster-e2e FOCUS='^Test(NodesAreReady|Reach|Kills|APIServerAway|Pool|Policy|NetworkPolicy|ServiceFromOutside|Netioctl|KernelModule|Upgrade)$'
+make --no-print-directory cluster-e2e FOCUS='^Test(NodesAreReady|Reach|Kills|APIServerAway|Pool|Policy|NetworkPolicy|ServiceFromOutside|Netioctl|Connectivity|ConnectivityByHelm|KernelModule|Upgrade)$'
