@@ -107,7 +107,7 @@ test-vm-all: ## the same in all kernels (root)
 	@hack/test-vm.sh all
 
 .PHONY: cluster-up
-cluster-up: ## bring up a real Kubernetes cluster of NODES (3) with NetIO, on this machine alone (root); UPFLAGS=--kube-proxy or --tunnel; see docs/cluster.md
+cluster-up: ## bring up a real Kubernetes cluster of NODES (3) with NetIO, on this machine alone (root); UPFLAGS=--kube-proxy or --tunnel or --ip-family=ipv6; see docs/cluster.md
 	@hack/bootstrap.sh
 	@$(MAKE) --no-print-directory build cluster-tool
 	@build/cluster/bin/netio-cluster up --nodes '$(NODES)' $(UPFLAGS)

@@ -22,6 +22,7 @@ import (
 	"netio.dev/netio/test/kind/node"
 	"netio.dev/netio/test/kind/state"
 	"netio.dev/netio/test/kind/suite"
+	"netio.dev/netio/test/kind/topology"
 )
 
 func main() {
@@ -56,9 +57,14 @@ func upCommand(at func() (state.Dir, error)) *cobra.Command {
 	netio := c.Flags().String("netio", "bin", "`folder` of netio-agent, netio-operator, netio-cni and netioctl")
 	kubeProxy := c.Flags().Bool("kube-proxy", false, "run kube-proxy beside NetIO, instead of NetIO in its place")
 	tunnel := c.Flags().Bool("tunnel", false, "let the network between the nodes know no pods, and have NetIO tunnel through it")
+	families := c.Flags().String("ip-family", string(topology.DualStack), "`families` of all addresses: dual or ipv6")
 	source := c.Flags().String("source", ".", "top of NetIO's source `tree`")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		dir, err := at()
+		if err != nil {
+			return err
+		}
+		of, err := topology.ParseFamilies(*families)
 		if err != nil {
 			return err
 		}
@@ -66,7 +72,7 @@ func upCommand(at func() (state.Dir, error)) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		err = cluster.Up(c.Context(), cluster.Options{Dir: dir, Nodes: *nodes, KubeProxy: *kubeProxy, Tunnel: *tunnel, NetIO: bin, Source: *source, Out: os.Stdout})
+		err = cluster.Up(c.Context(), cluster.Options{Dir: dir, Nodes: *nodes, KubeProxy: *kubeProxy, Tunnel: *tunnel, Families: of, NetIO: bin, Source: *source, Out: os.Stdout})
 		if err != nil {
 			return err
 		}

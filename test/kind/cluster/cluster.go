@@ -51,7 +51,7 @@ func Open(dir state.Dir) (*Cluster, error) {
 	if !r.Alive() {
 		return nil, fmt.Errorf("%w: the one that was up has ended; its logs are in %s", state.ErrNone, dir.Log())
 	}
-	nodes, err := topology.Nodes(r.Nodes)
+	nodes, err := topology.Nodes(r.Nodes, r.Families)
 	if err != nil {
 		return nil, err
 	}

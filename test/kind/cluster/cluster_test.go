@@ -18,12 +18,17 @@ import (
 )
 
 func TestDNSManifest(t *testing.T) {
-	objects, err := manifest(coredns())
+	objects, err := manifest(coredns(topology.IPv6Only))
 	if err != nil {
 		t.Fatal(err)
 	}
 	image := ""
 	for _, o := range objects {
+		if o.GetKind() == "Service" {
+			if ip, _, err := unstructured.NestedString(o.Object, "spec", "clusterIP"); err != nil || ip != "fd00:10:96::a" {
+				t.Errorf("at %q, %v", ip, err)
+			}
+		}
 		if o.GetKind() == "Deployment" {
 			list, _, err := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
 			if err != nil || len(list) != 1 {

@@ -19,7 +19,7 @@ var corednsManifest string
 // bringDNS deploys CoreDNS: the first pod of the cluster, so that its being ready
 // shows that pods reach services.
 func (u *up) bringDNS(ctx context.Context) error {
-	if err := u.create(ctx, "CoreDNS's manifest", coredns()); err != nil {
+	if err := u.create(ctx, "CoreDNS's manifest", coredns(u.families)); err != nil {
 		return err
 	}
 	return poll(ctx, func() (bool, error) {
@@ -28,7 +28,7 @@ func (u *up) bringDNS(ctx context.Context) error {
 	})
 }
 
-func coredns() []byte {
-	return []byte(strings.NewReplacer("IMAGE", artifact.CoreDNSImage, "ADDRESS", topology.DNS.String(), "DOMAIN", topology.Domain).
+func coredns(of topology.Families) []byte {
+	return []byte(strings.NewReplacer("IMAGE", artifact.CoreDNSImage, "ADDRESS", of.DNS().String(), "DOMAIN", topology.Domain).
 		Replace(corednsManifest))
 }

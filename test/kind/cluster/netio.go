@@ -72,7 +72,7 @@ func takesModules() bool {
 func (u *up) awaitPrefixes(ctx context.Context) error {
 	prefixes := map[string][]netip.Prefix{}
 	for _, n := range u.Nodes {
-		object, err := u.awaitNode(ctx, n.Name, func(n *corev1.Node) bool { return len(n.Spec.PodCIDRs) == len(topology.PodCIDRs) })
+		object, err := u.awaitNode(ctx, n.Name, func(n *corev1.Node) bool { return len(n.Spec.PodCIDRs) == len(u.families.Of(topology.PodCIDRs)) })
 		if err != nil {
 			return err
 		}
@@ -117,11 +117,7 @@ func hidePods(fabric *netlab.Namespace) error {
 func (u *up) addRoutes(fabric *netlab.Namespace, prefixes map[string][]netip.Prefix) error {
 	for _, n := range u.Nodes {
 		for _, p := range prefixes[n.Name] {
-			gateway := n.Addrs[0]
-			if p.Addr().Is6() {
-				gateway = n.Addrs[1]
-			}
-			if err := fabric.Route(p, gateway, "fabric"); err != nil {
+			if err := fabric.Route(p, n.AddrFor(p), "fabric"); err != nil {
 				return err
 			}
 		}

@@ -32,8 +32,9 @@ const stepPatience = 3 * time.Minute
 type Options struct {
 	Dir   state.Dir
 	Nodes int
-	// KubeProxy and Tunnel: see state.Record.
+	// KubeProxy, Tunnel and Families: see state.Record.
 	KubeProxy, Tunnel bool
+	Families          topology.Families
 	// Source is the top of NetIO's source tree, NetIO the folder of its programs.
 	Source, NetIO string
 	Out           io.Writer
@@ -45,6 +46,7 @@ type up struct {
 	source, netio string
 	kubeProxy     bool
 	tunnel        bool
+	families      topology.Families
 	// tag of NetIO's images.
 	tag    string
 	out    io.Writer
@@ -56,7 +58,7 @@ type up struct {
 // Up builds what is not built and brings a cluster up. If that fails, or ctx ends,
 // it is as after Down. Errors: ErrUp, ErrMachine, topology.ErrNodes.
 func Up(ctx context.Context, o Options) error {
-	nodes, err := topology.Nodes(o.Nodes)
+	nodes, err := topology.Nodes(o.Nodes, o.Families)
 	if err != nil {
 		return err
 	}
@@ -71,7 +73,7 @@ func Up(ctx context.Context, o Options) error {
 	if err := clearAway(ctx, o.Dir); err != nil {
 		return err
 	}
-	u := &up{Cluster: &Cluster{Dir: o.Dir, Nodes: nodes}, source: o.Source, netio: o.NetIO, kubeProxy: o.KubeProxy, tunnel: o.Tunnel, out: o.Out, began: time.Now()}
+	u := &up{Cluster: &Cluster{Dir: o.Dir, Nodes: nodes}, source: o.Source, netio: o.NetIO, kubeProxy: o.KubeProxy, tunnel: o.Tunnel, families: o.Families, out: o.Out, began: time.Now()}
 	b := artifact.Builder{Dir: o.Dir, Source: o.Source, NetIO: o.NetIO, Say: u.say}
 	if err := b.Build(ctx); err != nil {
 		return err
@@ -156,7 +158,7 @@ func (u *up) prepare() (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	record := &state.Record{Nodes: len(u.Nodes), KubeProxy: u.kubeProxy, Tunnel: u.tunnel, NetIO: u.netio, Cgroups: cgroups, Sysctls: sysctls}
+	record := &state.Record{Nodes: len(u.Nodes), KubeProxy: u.kubeProxy, Tunnel: u.tunnel, Families: u.families, NetIO: u.netio, Cgroups: cgroups, Sysctls: sysctls}
 	if err := u.Dir.Save(record); err != nil {
 		return nil, err
 	}
@@ -168,7 +170,7 @@ func (u *up) prepare() (*exec.Cmd, error) {
 			return nil, err
 		}
 	}
-	if err := pki.Write(u.Dir.PKI(), u.Nodes); err != nil {
+	if err := pki.Write(u.Dir.PKI(), u.Nodes, u.families); err != nil {
 		return nil, err
 	}
 	supervisor, err := node.Start(u.Dir)

@@ -16,7 +16,7 @@ func (m *machine) controlPlane() []service {
 		return nil
 	}
 	file := func(name string) string { return filepath.Join(pkiDir, name) }
-	services := join(topology.ServiceCIDRs)
+	services := join(m.record.Families.Of(topology.ServiceCIDRs))
 	return []service{
 		{"etcd", program("etcd"), []string{
 			"--data-dir", "/var/lib/etcd", "--log-level", "warn",
@@ -60,7 +60,7 @@ func (m *machine) controlPlane() []service {
 			"--cluster-signing-cert-file", file("ca.crt"),
 			"--cluster-signing-key-file", file("ca.key"),
 			"--allocate-node-cidrs",
-			"--cluster-cidr", join(topology.PodCIDRs),
+			"--cluster-cidr", join(m.record.Families.Of(topology.PodCIDRs)),
 			"--service-cluster-ip-range", services)},
 		{"kube-scheduler", program("kube-scheduler"), clientFlags("scheduler")},
 	}

@@ -33,11 +33,11 @@ func (m *machine) configureNetwork() error {
 	if err := awaitLink(here, uplink); err != nil {
 		return err
 	}
-	for i, a := range m.Addrs {
+	for _, a := range m.Addrs {
 		if err := here.Up(uplink, topology.Prefix(a)); err != nil {
 			return err
 		}
-		gateway := topology.Fabric[i]
+		gateway := topology.Gateway(a)
 		if err := here.Route(netlab.Default(gateway), gateway, uplink); err != nil {
 			return err
 		}

@@ -50,7 +50,7 @@ func Init(dir state.Dir, name string) error {
 	if err != nil {
 		return err
 	}
-	nodes, err := topology.Nodes(record.Nodes)
+	nodes, err := topology.Nodes(record.Nodes, record.Families)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 func TestConfigs(t *testing.T) {
-	nodes, err := topology.Nodes(2)
+	nodes, err := topology.Nodes(2, topology.DualStack)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,12 +63,12 @@ func TestConfigs(t *testing.T) {
 }
 
 func TestControlPlaneIsOnOneNode(t *testing.T) {
-	nodes, err := topology.Nodes(2)
+	nodes, err := topology.Nodes(2, topology.DualStack)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range nodes {
-		if list := (&machine{Node: n}).controlPlane(); (len(list) > 0) != n.ControlPlane {
+		if list := (&machine{Node: n, record: &state.Record{}}).controlPlane(); (len(list) > 0) != n.ControlPlane {
 			t.Errorf("%s runs %v", n.Name, list)
 		}
 	}

@@ -59,7 +59,7 @@ func Supervise(dir state.Dir) error {
 	if err != nil {
 		return err
 	}
-	nodes, err := topology.Nodes(record.Nodes)
+	nodes, err := topology.Nodes(record.Nodes, record.Families)
 	if err != nil {
 		return err
 	}

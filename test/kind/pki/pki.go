@@ -38,18 +38,18 @@ const life = 365 * 24 * time.Hour
 const AdminConfig = "admin.conf"
 
 // Write makes everything for the nodes, in dir.
-func Write(dir string, nodes []topology.Node) error {
+func Write(dir string, nodes []topology.Node, families topology.Families) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make folder of certificates: %w", err)
 	}
-	w := &writer{dir: dir, server: topology.APIServer()}
+	w := &writer{dir: dir, server: topology.APIServer(nodes)}
 	ca := w.authority("ca")
 	frontProxy := w.authority("front-proxy-ca")
 	apiServer := &x509.Certificate{
 		Subject: pkix.Name{CommonName: "kube-apiserver"},
 		DNSNames: []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
 			"kubernetes.default.svc." + topology.Domain},
-		IPAddresses: ips(append(nodes[0].Addrs, topology.APIService, netip.MustParseAddr("127.0.0.1"))...),
+		IPAddresses: ips(append(nodes[0].Addrs, families.APIService(), netip.MustParseAddr("127.0.0.1"))...),
 	}
 	w.leaf("apiserver", ca, apiServer, x509.ExtKeyUsageServerAuth)
 	w.client("apiserver-kubelet-client", ca, "kube-apiserver-kubelet-client", "system:masters")

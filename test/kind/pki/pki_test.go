@@ -37,12 +37,12 @@ func parse(t *testing.T, data []byte) *x509.Certificate {
 }
 
 func TestWrite(t *testing.T) {
-	nodes, err := topology.Nodes(2)
+	nodes, err := topology.Nodes(2, topology.DualStack)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if err := Write(dir, nodes); err != nil {
+	if err := Write(dir, nodes, topology.DualStack); err != nil {
 		t.Fatal(err)
 	}
 	ca := x509.NewCertPool()
@@ -79,7 +79,7 @@ func TestWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	subject := parse(t, config.CertData).Subject
-	if config.Host != topology.APIServer() || subject.CommonName != "system:node:n2" || subject.Organization[0] != "system:nodes" {
+	if config.Host != topology.APIServer(nodes) || subject.CommonName != "system:node:n2" || subject.Organization[0] != "system:nodes" {
 		t.Errorf("kubeconfig of n2: %s as %s", config.Host, subject)
 	}
 }

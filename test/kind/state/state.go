@@ -23,6 +23,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"netio.dev/netio/pkg/agent/atomicfile"
+
+	"netio.dev/netio/test/kind/topology"
 )
 
 var (
@@ -65,6 +67,8 @@ type Record struct {
 	KubeProxy bool
 	// Tunnel: the network between the nodes knows no pods.
 	Tunnel bool
+	// Families of the cluster's addresses.
+	Families topology.Families
 	// NetIO is the folder of netio-agent and its company.
 	NetIO string
 	// Pid of the supervisor, with the time it started in the kernel's words, so

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // MaxNodes is a limit of the addresses; memory (250 MB a node) ends before.
@@ -30,6 +31,46 @@ const zones = 3
 // ErrNodes is returned for a number of nodes that cannot be.
 var ErrNodes = errors.New("wrong number of nodes")
 
+// Families are those that a cluster has addresses of.
+type Families string
+
+// DualStack is the zero value's meaning, too.
+const (
+	DualStack Families = "dual"
+	IPv6Only  Families = "ipv6"
+)
+
+// ErrFamilies is returned for what no cluster has.
+var ErrFamilies = errors.New("wrong address families")
+
+// ParseFamilies reads what people write. Errors: ErrFamilies.
+func ParseFamilies(s string) (Families, error) {
+	switch f := Families(s); f {
+	case DualStack, IPv6Only:
+		return f, nil
+	}
+	return "", fmt.Errorf("%w: %q; use %s or %s", ErrFamilies, s, DualStack, IPv6Only)
+}
+
+// has tells whether addresses of the family of a are in the cluster.
+func (f Families) has(a netip.Addr) bool { return f != IPv6Only || a.Is6() }
+
+// Of are the prefixes among these that the cluster has.
+func (f Families) Of(prefixes []netip.Prefix) []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(prefixes), func(p netip.Prefix) bool { return !f.has(p.Addr()) })
+}
+
+// DNS is the address of the service kube-dns.
+func (f Families) DNS() netip.Addr {
+	if f == IPv6Only {
+		return netip.MustParseAddr("fd00:10:96::a")
+	}
+	return netip.MustParseAddr("10.96.0.10")
+}
+
+// APIService is the address of the service kubernetes: the first one.
+func (f Families) APIService() netip.Addr { return f.Of(ServiceCIDRs)[0].Addr().Next() }
+
 // Prefixes of the cluster, IPv4 first. The controller manager gives each node a
 // /24 and a /64 of those of pods.
 var (
@@ -39,10 +80,6 @@ var (
 
 	// Fabric is what the bridge between the nodes has.
 	Fabric = []netip.Addr{netip.MustParseAddr("10.89.0.1"), netip.MustParseAddr("fd00:89::1")}
-	// DNS is the address of the service kube-dns.
-	DNS = netip.MustParseAddr("10.96.0.10")
-	// APIService is that of the service kubernetes: the first one.
-	APIService = ServiceCIDRs[0].Addr().Next()
 )
 
 // Domain is the cluster's, of DNS.
@@ -54,7 +91,7 @@ const APIPort = 6443
 // Node is a machine of the cluster.
 type Node struct {
 	Name string
-	// Addrs are its addresses on the fabric, IPv4 first.
+	// Addrs are its addresses on the fabric, of the cluster's families, IPv4 first.
 	Addrs []netip.Addr
 	// Zone is what the node says it is in, for what prefers endpoints that are near.
 	Zone string
@@ -63,7 +100,7 @@ type Node struct {
 }
 
 // Nodes lists the nodes of a cluster of n. Errors: ErrNodes.
-func Nodes(n int) ([]Node, error) {
+func Nodes(n int, f Families) ([]Node, error) {
 	if n < 1 || n > MaxNodes {
 		return nil, fmt.Errorf("%w: %d; use 1 to %d", ErrNodes, n, MaxNodes)
 	}
@@ -79,14 +116,31 @@ func Nodes(n int) ([]Node, error) {
 			Zone:         fmt.Sprintf("z%d", i%zones+1),
 			ControlPlane: i == 0,
 		}
+		nodes[i].Addrs = slices.DeleteFunc(nodes[i].Addrs, func(a netip.Addr) bool { return !f.has(a) })
 	}
 	return nodes, nil
 }
 
-// APIServer is the API server's URL.
-func APIServer() string {
-	nodes, _ := Nodes(1)
+// APIServer is the API server's URL, in a cluster of these nodes.
+func APIServer(nodes []Node) string {
 	return fmt.Sprintf("https://%s", netip.AddrPortFrom(nodes[0].Addrs[0], APIPort))
+}
+
+// Gateway is the fabric's address that one of a node leads to.
+func Gateway(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return Fabric[0]
+	}
+	return Fabric[1]
+}
+
+// AddrFor is a node's address of the family of a prefix.
+func (n *Node) AddrFor(p netip.Prefix) netip.Addr {
+	i := slices.IndexFunc(n.Addrs, func(a netip.Addr) bool { return a.Is4() == p.Addr().Is4() })
+	if i < 0 {
+		return netip.Addr{}
+	}
+	return n.Addrs[i]
 }
 
 // Prefix is a node's or the fabric's address with the length of the network's

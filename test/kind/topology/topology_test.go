@@ -11,19 +11,19 @@ import (
 
 func TestNumberOfNodes(t *testing.T) {
 	for _, n := range []int{-1, 0, MaxNodes + 1} {
-		if _, err := Nodes(n); !errors.Is(err, ErrNodes) {
+		if _, err := Nodes(n, DualStack); !errors.Is(err, ErrNodes) {
 			t.Errorf("%d nodes: %v", n, err)
 		}
 	}
 	for _, n := range []int{1, MaxNodes} {
-		if nodes, err := Nodes(n); err != nil || len(nodes) != n {
+		if nodes, err := Nodes(n, DualStack); err != nil || len(nodes) != n {
 			t.Errorf("%d nodes: %d, %v", n, len(nodes), err)
 		}
 	}
 }
 
 func TestNodesAreDistinctAndOnTheFabric(t *testing.T) {
-	nodes, err := Nodes(MaxNodes)
+	nodes, err := Nodes(MaxNodes, DualStack)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestNodesAreDistinctAndOnTheFabric(t *testing.T) {
 
 // TestZones: three, with as many nodes each.
 func TestZones(t *testing.T) {
-	nodes, err := Nodes(6)
+	nodes, err := Nodes(6, DualStack)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,28 @@ func TestPrefixesDoNotOverlap(t *testing.T) {
 	if four, six := 1<<(24-PodCIDRs[0].Bits()), 1<<(64-PodCIDRs[1].Bits()); min(four, six) < MaxNodes {
 		t.Errorf("pods' prefixes serve %d and %d nodes, not %d", four, six, MaxNodes)
 	}
-	if !ServiceCIDRs[0].Contains(DNS) || DNS == APIService {
-		t.Errorf("DNS at %s", DNS)
+	for _, f := range []Families{DualStack, IPv6Only, ""} {
+		if services := f.Of(ServiceCIDRs); !services[0].Contains(f.DNS()) || !services[0].Contains(f.APIService()) || f.DNS() == f.APIService() {
+			t.Errorf("%s: DNS at %s, API server at %s", f, f.DNS(), f.APIService())
+		}
+	}
+}
+
+func TestIPv6Only(t *testing.T) {
+	nodes, err := Nodes(2, IPv6Only)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := nodes[1]; len(n.Addrs) != 1 || n.Addrs[0] != netip.MustParseAddr("fd00:89::12") || n.AddrFor(PodCIDRs[1]) != n.Addrs[0] || n.AddrFor(PodCIDRs[0]).IsValid() || Gateway(n.Addrs[0]) != Fabric[1] {
+		t.Errorf("%+v", n)
+	}
+	if p := IPv6Only.Of(PodCIDRs); len(p) != 1 || p[0] != PodCIDRs[1] {
+		t.Errorf("pods %v", p)
+	}
+	if url := APIServer(nodes); url != "https://[fd00:89::11]:6443" {
+		t.Error(url)
+	}
+	if _, err := ParseFamilies("ipv5"); !errors.Is(err, ErrFamilies) {
+		t.Errorf("%v", err)
 	}
 }
