@@ -177,7 +177,8 @@ enum netio_out_action {
  * written bytes 0-63 and zeroed nothing else; on TX and CLONE the process has
  * written what differs. The device reads each field once, into a copy of its
  * own, and checks the copy. In a chain only the first nbuf's offload fields
- * and ports count; each nbuf has its own off and len.
+ * and ports count; each nbuf has its own off and len. A GSO packet has a checksum to
+ * complete, that of the TCP or UDP header which gso_type is about.
  *
  * encap is not 0 if the packet begins with the headers of a VXLAN tunnel (RFC
  * 7348): IPv4 without options, or IPv6 without extension headers; UDP with a
