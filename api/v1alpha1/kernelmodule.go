@@ -87,7 +87,7 @@ type KernelModuleImage struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:XValidation:rule="''.matches(self) || true",message="must be a regular expression (RE2)"
+	// +kubebuilder:validation:XValidation:rule="size([''.matches(self)]) == 1",message="must be a regular expression (RE2)"
 	KernelRegexp string `json:"kernelRegexp,omitempty"`
 
 	// image is its name, with tag or digest.
