@@ -3,6 +3,7 @@
 package install
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -95,6 +96,17 @@ func TestController(t *testing.T) {
 	kubetest.Await(t, c, "agents are restarted for a tunnel", agents, func(d *appsv1.DaemonSet) bool {
 		return d.Spec.Template.Annotations[restartAnnotation] != before
 	})
+
+	// An API server without image volumes would drop the image, and refuse the rest.
+	change(func(s *v1alpha1.NetIOClusterSpec) {
+		s.KernelModule = &v1alpha1.KernelModule{Mode: v1alpha1.KernelModulePrebuilt, Images: []v1alpha1.KernelModuleImage{{KernelRegexp: "^6", Image: "modules:6"}}}
+	})
+	kubetest.Await(t, c, "the init container has the image", agents, func(d *appsv1.DaemonSet) bool {
+		return slices.ContainsFunc(d.Spec.Template.Spec.Volumes, func(v corev1.Volume) bool { return v.Image != nil && v.Image.Reference == "modules:6" }) &&
+			slices.Contains(d.Spec.Template.Spec.InitContainers[0].Command, "/images/0~^6")
+	})
+	kubetest.Await(t, c, "the status is of that", cluster, func(o *v1alpha1.NetIOCluster) bool { return o.Status.ObservedGeneration == o.Generation })
+	must(c.Get(ctx, client.ObjectKeyFromObject(agents), agents))
 
 	agents.Status = appsv1.DaemonSetStatus{ObservedGeneration: agents.Generation, DesiredNumberScheduled: 1, UpdatedNumberScheduled: 1}
 	must(c.Status().Update(ctx, agents))
