@@ -25,7 +25,7 @@ func rights(own bool) []right {
 	list := []right{
 		{resource: "nodes", verbs: []string{"list"}, everywhere: true},
 		{resource: "pods", verbs: []string{"list"}, everywhere: true},
-		{resource: "pods", verbs: []string{"create", "delete"}},
+		{resource: "pods", verbs: []string{"create", "get", "delete"}},
 		{resource: "pods", subresource: "exec", verbs: []string{"create"}},
 		{resource: "services", verbs: []string{"create", "delete"}},
 		{group: "networking.k8s.io", resource: "networkpolicies", verbs: []string{"create", "delete"}},

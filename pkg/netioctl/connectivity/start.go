@@ -14,6 +14,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"netio.dev/netio/pkg/netioctl/connectivity/probe"
 )
 
 // atOnce is how many requests of one kind are under way.
@@ -51,7 +53,48 @@ func (t *test) start(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return t.awaitPods(ctx)
+	if err := t.awaitPods(ctx); err != nil {
+		return err
+	}
+	t.greet(ctx)
+	return nil
+}
+
+// greet has each pod ask itself: one that is ready may still have ended at once, and
+// cannot be told from a link that is broken then.
+func (t *test) greet(ctx context.Context) {
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	for i := range t.layout.members {
+		for _, p := range t.layout.members[i].parties() {
+			if p.trouble != "" {
+				continue
+			}
+			port := t.layout.port
+			if p.role == roleHost {
+				port = t.layout.hostPort
+			}
+			g.Go(func() error {
+				own := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
+				answers, err := t.ask(ctx, p, []probe.Question{{How: probe.TCP, Family: 4, Target: own.String(), Expect: []string{p.name}, Wait: t.Wait, Settle: t.Settle}})
+				switch a := answers[0]; {
+				case ctx.Err() != nil: // which will be told of all links
+				case a == nil:
+					p.trouble = fmt.Sprintf("it could not be told to ask: %v", err)
+				case a.Error != "":
+					p.trouble = "it does not answer itself: " + a.Error
+				}
+				if p.trouble == "" {
+					return nil
+				}
+				if pod, err := t.client.CoreV1().Pods(t.namespace).Get(ctx, p.name, metav1.GetOptions{}); err == nil {
+					hasEnded(pod, &p.trouble)
+				}
+				return nil
+			})
+		}
+	}
+	_ = g.Wait() // they return none
 }
 
 func wrap(err error, what string) error {
@@ -232,7 +275,7 @@ func hasEnded(p *corev1.Pod, why *string) bool {
 			switch {
 			case strings.Contains(ended.Message, `no command "probe"`):
 				*why = fmt.Sprintf("the netioctl in image %s is older than this test: upgrade the agents, or name another --image", p.Spec.Containers[0].Image)
-			case strings.Contains(ended.Message, "address already in use"):
+			case strings.Contains(ended.Message, "bind: ") && p.Spec.HostNetwork:
 				*why += "; --host-port chooses another one"
 			}
 			return true

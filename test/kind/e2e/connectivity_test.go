@@ -244,6 +244,24 @@ func TestConnectivityNamesThePolicy(t *testing.T) {
 	nothingLeft(t)
 }
 
+// TestConnectivitySaysWhatDoesNotStart: a pod that ends at once is what is wrong, and no
+// link is said to be.
+func TestConnectivitySaysWhatDoesNotStart(t *testing.T) {
+	const kubelets = "10250"
+	r, said, err := connectivityTest(t, "--nodes", under.Nodes[0].Name, "--host-port", kubelets)
+	if r == nil || err == nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	list := failures(r)
+	if len(list) != 1 || !strings.Contains(list[0], "address already in use") || !strings.Contains(list[0], "--host-port") {
+		t.Errorf("%q", list)
+	}
+	if !slices.ContainsFunc(r.Reasons(), func(s string) bool { return strings.HasPrefix(s, "node to pod (") }) {
+		t.Errorf("skipped: %q", r.Reasons())
+	}
+	nothingLeft(t)
+}
+
 // TestConnectivityInterrupted: it cleans up when it is interrupted.
 func TestConnectivityInterrupted(t *testing.T) {
 	program := exec.CommandContext(t.Context(), filepath.Join(source, "bin/netioctl"), "--kubeconfig", under.Kubeconfig(), "connectivity", "test")
