@@ -18,6 +18,9 @@ import (
 	"netio.dev/netio/pkg/netioctl/connectivity/probe"
 )
 
+// endPatience is how long kubelet may take to say that a program has ended.
+const endPatience = 10 * time.Second
+
 // atOnce is how many requests of one kind are under way.
 const atOnce = 16
 
@@ -87,8 +90,12 @@ func (t *test) greet(ctx context.Context) {
 				if p.trouble == "" {
 					return nil
 				}
-				if pod, err := t.client.CoreV1().Pods(t.namespace).Get(ctx, p.name, metav1.GetOptions{}); err == nil {
-					hasEnded(pod, &p.trouble)
+				// Kubelet says a little later why a program has ended.
+				for until := time.Now().Add(endPatience); time.Now().Before(until); {
+					pod, err := t.client.CoreV1().Pods(t.namespace).Get(ctx, p.name, metav1.GetOptions{})
+					if err != nil || hasEnded(pod, &p.trouble) || pause(ctx) != nil {
+						break
+					}
 				}
 				return nil
 			})

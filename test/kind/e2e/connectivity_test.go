@@ -163,6 +163,9 @@ func TestConnectivityNamesTheBrokenLink(t *testing.T) {
 			continue
 		}
 		ends := []string{l.From.Node, l.To.Node, l.To.Via}
+		if l.To.What == connectivity.Name {
+			continue // the cluster's DNS may be on the other side
+		}
 		if l.Family != 6 || !slices.Contains(ends, first) || !slices.Contains(ends, last) {
 			t.Errorf("is not broken: %s: %s", l.Link.String(), l.Why)
 		}
