@@ -93,7 +93,7 @@ last good version in force.`,
 		root.MarkFlagsMutuallyExclusive("manifests", name)
 	}
 	log.Add(root.Flags())
-	root.AddCommand(versionCommand(version), cleanupCommand(), readyCommand())
+	root.AddCommand(versionCommand(version), cleanupCommand(), uninstallCommand(), readyCommand())
 	root.AddCommand(others...)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root

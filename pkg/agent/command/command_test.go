@@ -39,6 +39,9 @@ func TestCommand(t *testing.T) {
 		{[]string{"--manifest", "x"}, "", "unknown flag"},
 		{[]string{"frobnicate"}, "", "unknown command"},
 		{[]string{"cleanup", "--config", "/none/agent.yaml"}, "", "/none/agent.yaml"},
+		{[]string{"uninstall", "--help"}, "kubectl debug node/NAME", ""},
+		{[]string{"uninstall", "--root", "/none"}, "", "--root: chroot /none"},
+		{[]string{"uninstall", "--cni-bin-dir", "bin"}, "", "installCNI.binDir"},
 		{[]string{"ready", "--socket", "/none/agent.sock"}, "", "not ready: "},
 	}
 	for _, tt := range tests {

@@ -480,6 +480,72 @@ func TestCleanup(t *testing.T) {
 	}
 }
 
+// TestUninstall: nothing is left, of pods that run neither.
+func TestUninstall(t *testing.T) {
+	b := newBed(t)
+	b.config("installCNI: {binDir: " + b.path("bin") + ", confDir: " + b.path("net.d") + "}")
+	b.start()
+	_, pod := b.add("web", nil)
+	b.until("installed", func() bool { _, err := os.Stat(b.path("net.d/10-netio.conflist")); return err == nil })
+	data, err := os.ReadFile(b.ConfigFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Parse(b.ConfigFile, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := b.path("cache")
+	for _, dir := range []string{cache, c.RunDir} {
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "file"), nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inUse, unloads := errors.New("in use"), 0
+	o := node.UninstallOptions{Config: c, CacheDir: cache, HostNetNS: b.HostNetNS, UnloadModule: func() error {
+		if unloads++; unloads == 1 {
+			return inUse
+		}
+		return nil
+	}}
+	if err := node.Uninstall(o); !errors.Is(err, socket.ErrInUse) {
+		t.Errorf("while the agent runs: %v", err)
+	}
+	b.stop()
+	if err := node.Uninstall(o); !errors.Is(err, node.ErrInUse) || !strings.Contains(err.Error(), "forwarder") {
+		t.Errorf("while the forwarder runs: %v", err)
+	}
+	if link := b.run(pod, "ip", "link"); !strings.Contains(link, "eth0") {
+		t.Fatalf("the pod has no interface:\n%s", link)
+	}
+	b.fake.Stop()
+	if err := node.Uninstall(o); !errors.Is(err, inUse) {
+		t.Errorf("while the module is in use: %v", err)
+	}
+	if _, err := os.Stat(c.StateDir); err != nil {
+		t.Errorf("what is needed to try again: %v", err)
+	}
+	for range 2 {
+		if err := node.Uninstall(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := b.run(b.HostNetNS, "ip", "link") + b.run(b.HostNetNS, "nft", "list", "ruleset") + b.run(b.HostNetNS, "sysctl", "net.ipv4.ip_forward") + b.run(pod, "ip", "link")
+	if strings.Contains(left, "netio") || strings.Contains(left, "eth0") || !strings.Contains(left, "ip_forward = 0") {
+		t.Errorf("left:\n%s", left)
+	}
+	for _, dir := range []string{"bin", "net.d"} {
+		if entries, _ := os.ReadDir(b.path(dir)); len(entries) != 0 {
+			t.Errorf("left in %s: %v", dir, entries)
+		}
+	}
+	for _, dir := range []string{c.StateDir, c.RunDir, cache} {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+}
+
 // hasty is a source that goes on telling while the agent is asked to stop.
 type hasty struct {
 	standalone.Source
