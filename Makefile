@@ -18,6 +18,7 @@ NODES ?= 3
 FOCUS ?= .
 SKIP ?=
 PROCS ?= 1
+RATE ?= 1000
 BENCHFLAGS ?=
 PREFIX ?= /usr/local
 CNI_BIN_DIR ?= /opt/cni/bin
@@ -141,6 +142,11 @@ cluster-e2e-all: ## both, one after the other, with the tests of 300 pods, 1,000
 	@failed=0; for target in cluster-e2e cluster-e2e-kubernetes; do \
 		$(MAKE) --no-print-directory $$target FOCUS=. E2EFLAGS=-scale || failed=1; \
 	done; exit $$failed
+
+.PHONY: cluster-helm-e2e
+cluster-helm-e2e: ## helm install, upgrade, kills, downgrade and uninstall, in a cluster of two nodes that is up for it alone (root); RATE=1000 connections a second
+	@hack/bootstrap.sh
+	@hack/helm-e2e.sh $(UPFLAGS) -- -rate $(RATE)
 
 .PHONY: test-cluster
 test-cluster: ## a part of cluster-e2e in a cluster of two nodes, which is up for it alone (root)

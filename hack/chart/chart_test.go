@@ -10,18 +10,22 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes/scheme"
+	sigsyaml "sigs.k8s.io/yaml"
 
 	"netio.dev/netio/api/v1alpha1"
 )
@@ -128,7 +132,7 @@ func TestDefaults(t *testing.T) {
 			roles[r.Name] = true
 		}
 	}
-	if len(roles) != 4 {
+	if len(roles) != 5 {
 		t.Errorf("roles %v", roles)
 	}
 }
@@ -226,12 +230,76 @@ func TestWrongValues(t *testing.T) {
 		`network={"image":{"name":"x:y"}}`:      "'image' not allowed",
 		`network={"kubeProxyReplacement":true}`: "takes apiServer.host",
 		`operator={"replicas":-1}`:              "/operator/replicas",
+		`uninstall={"patience":"soon"}`:         "/uninstall/patience",
+		`uninstall={"node":true}`:               "'node' not allowed",
 		`image={"tag":"a b"}`:                   "/image/tag",
 		`apiServer={"host":"https://10.0.0.1"}`: "/apiServer/host",
 		`test={"args":["n1"]}`:                  "/test/args",
 	} {
 		if _, err := template(t, value); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %q is not in: %v", value, want, err)
+		}
+	}
+}
+
+// TestUninstall: what helm uninstall makes is there with it only, goes by what was
+// installed, and is left out for who wants that.
+func TestUninstall(t *testing.T) {
+	text, err := template(t, `image={"repository":"reg","tag":"v1"}`, `network={"cni":{"binDir":"/usr/lib/cni"}}`, `uninstall={"patience":"90s"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hooks := 0
+	for _, o := range objects(t, text) {
+		meta := o.(metav1.Object)
+		if meta.GetAnnotations()["helm.sh/hook"] == "pre-delete" != (meta.GetName() == "netio-uninstall") {
+			t.Errorf("%T %s: annotations %v", o, meta.GetName(), meta.GetAnnotations())
+		}
+		switch o := o.(type) {
+		case *batchv1.Job:
+			c := o.Spec.Template.Spec.Containers[0]
+			if c.Image != "reg/netio-operator:v1" || !slices.Contains(c.Command, "--patience=90s") {
+				t.Errorf("%+v", c)
+			}
+			if l := o.Spec.Template.Labels["app.kubernetes.io/name"]; l != "netio-uninstall" {
+				t.Errorf("it waits for the pods of the operator to end, and has the label %s", l)
+			}
+			hooks++
+		case *corev1.ConfigMap:
+			kept := &v1alpha1.NetIOCluster{}
+			if err := sigsyaml.UnmarshalStrict([]byte(o.Data["cluster.yaml"]), kept); err != nil || kept.Spec.Image.Name != "reg/netio-agent:v1" || kept.Spec.CNI.BinDir != "/usr/lib/cni" {
+				t.Errorf("%v, %+v", err, kept)
+			}
+			hooks++
+		}
+	}
+	if hooks != 2 {
+		t.Errorf("%d of Job and ConfigMap", hooks)
+	}
+	if text, err = template(t, `uninstall={"nodes":false}`); err != nil || strings.Contains(text, "pre-delete") {
+		t.Errorf("%v in:\n%s", err, text)
+	}
+}
+
+// TestMatrix: whatever values are put together, what comes out has no field that its
+// kind has not.
+func TestMatrix(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many calls of helm")
+	}
+	for _, api := range []string{`apiServer={}`, `apiServer={"host":"fd00::1"}`} {
+		for _, image := range []string{`image={}`, `image={"pullSecrets":["a"],"pullPolicy":"Always"}`} {
+			for _, operator := range []string{`operator={}`, `operator={"replicas":3,"tolerations":[],"nodeSelector":null,"resources":null}`} {
+				for _, network := range []string{`network={}`, `network={"tunnel":{},"device":"Auto","metrics":{},"agents":{"tolerations":[]}}`} {
+					text, err := template(t, api, image, operator, network)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if n := len(objects(t, text)); n < 10 {
+						t.Errorf("%s %s %s %s: %d objects", api, image, operator, network, n)
+					}
+				}
+			}
 		}
 	}
 }

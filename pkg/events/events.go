@@ -43,6 +43,9 @@ const (
 	ClusterDegraded  Reason = "NodesDegraded"
 )
 
+// NodeNotFreed is a reason of helm uninstall, on a Node.
+const NodeNotFreed Reason = "NetIONotRemoved"
+
 // normal are the reasons that nobody needs to do anything about; All has these and
 // the others, which are warnings.
 var normal = map[Reason]bool{NodeReady: true, NodeRecovered: true, NodeHeard: true, PolicyEnforced: true, ClusterAvailable: true}
@@ -51,7 +54,7 @@ var normal = map[Reason]bool{NodeReady: true, NodeRecovered: true, NodeHeard: tr
 var All = []Reason{
 	NodeNotReady, NodeReady, NodeDegraded, NodeRecovered, ForwarderRestarted,
 	NodeSilent, NodeHeard, PolicyRefused, PolicyNotUnderstood, PolicyTooLarge, PolicyEnforced,
-	ClusterAvailable, ClusterRefused, ClusterDegraded,
+	ClusterAvailable, ClusterRefused, ClusterDegraded, NodeNotFreed,
 }
 
 const (

@@ -30,6 +30,10 @@ import (
 	"netio.dev/netio/api/v1alpha1"
 )
 
+// DeploymentName is that of the operators, and of their pods by the label
+// app.kubernetes.io/name.
+const DeploymentName = "netio-operator"
+
 // LeaseName is the Lease of the operator that works.
 const LeaseName = "netio-operator"
 

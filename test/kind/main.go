@@ -58,6 +58,7 @@ func upCommand(at func() (state.Dir, error)) *cobra.Command {
 	kubeProxy := c.Flags().Bool("kube-proxy", false, "run kube-proxy beside NetIO, instead of NetIO in its place")
 	tunnel := c.Flags().Bool("tunnel", false, "let the network between the nodes know no pods, and have NetIO tunnel through it")
 	families := c.Flags().String("ip-family", string(topology.DualStack), "`families` of all addresses: dual or ipv6")
+	bare := c.Flags().Bool("bare", false, "leave NetIO out: no node is ready, until somebody installs a network")
 	source := c.Flags().String("source", ".", "top of NetIO's source `tree`")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		dir, err := at()
@@ -72,7 +73,7 @@ func upCommand(at func() (state.Dir, error)) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		err = cluster.Up(c.Context(), cluster.Options{Dir: dir, Nodes: *nodes, KubeProxy: *kubeProxy, Tunnel: *tunnel, Families: of, NetIO: bin, Source: *source, Out: os.Stdout})
+		err = cluster.Up(c.Context(), cluster.Options{Dir: dir, Nodes: *nodes, KubeProxy: *kubeProxy, Tunnel: *tunnel, Families: of, Bare: *bare, NetIO: bin, Source: *source, Out: os.Stdout})
 		if err != nil {
 			return err
 		}

@@ -11,3 +11,50 @@ app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | qu
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
+
+{{/* The NetIOCluster that the values ask for. */}}
+{{- define "netio.cluster" -}}
+apiVersion: netio.dev/v1alpha1
+kind: NetIOCluster
+metadata:
+  name: netio
+  labels:
+    {{- include "netio.labels" . | nindent 4 }}
+spec:
+  image:
+    name: {{ include "netio.image" (dict "root" . "name" "netio-agent") }}
+    pullPolicy: {{ .Values.image.pullPolicy }}
+    {{- with .Values.image.pullSecrets }}
+    pullSecrets:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+  {{- if .Values.apiServer.host }}
+  apiServer:
+    host: {{ .Values.apiServer.host | quote }}
+    port: {{ .Values.apiServer.port }}
+  {{- end }}
+  {{- with .Values.network }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{/* How operator and hooks reach the API server. */}}
+{{- define "netio.apiServerEnv" -}}
+{{- if .Values.apiServer.host }}
+- name: KUBERNETES_SERVICE_HOST
+  value: {{ .Values.apiServer.host | quote }}
+- name: KUBERNETES_SERVICE_PORT
+  value: {{ .Values.apiServer.port | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "netio.hookLabels" -}}
+{{ include "netio.labels" . | replace "app.kubernetes.io/name: netio-operator" "app.kubernetes.io/name: netio-uninstall" }}
+{{- end }}
+
+{{/* Annotations of what helm uninstall makes, and takes away when it has ended well. */}}
+{{- define "netio.uninstallHook" -}}
+helm.sh/hook: pre-delete
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end }}

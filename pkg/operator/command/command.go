@@ -80,7 +80,7 @@ in force stays in force.`,
 	f.StringVar(&o.Metrics, "metrics-address", "", "`ADDRESS`, IP:PORT or :PORT, at which to serve metrics (/metrics); without it, nowhere")
 	f.StringVar(&o.Health, "health-address", "", "`ADDRESS`, IP:PORT or :PORT, at which to serve health (/healthz, /readyz); without it, nowhere")
 	log.Add(f)
-	root.AddCommand(&cobra.Command{
+	root.AddCommand(uninstallCommand(), &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  cobra.NoArgs,

@@ -22,6 +22,10 @@ func TestCommand(t *testing.T) {
 		{[]string{"--log-level", "loud"}, "", "expected debug, info, warn or error"},
 		{[]string{"--log-format", "xml"}, "", "expected text or json"},
 		{[]string{"frobnicate"}, "", "unknown command"},
+		{[]string{"uninstall", "--help"}, "NetIONodes", ""},
+		{[]string{"uninstall"}, "", "say --kubeconfig FILE"},
+		{[]string{"uninstall", "--patience", "1ms"}, "", "expected a second at least"},
+		{[]string{"uninstall", "--cluster", "/none/cluster.yaml"}, "", "--cluster: open /none/cluster.yaml"},
 	} {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			root := New("v1.2.3")

@@ -116,7 +116,7 @@ type agentMetrics struct {
 
 // agentConfig is the agents' configuration file.
 func agentConfig(s *v1alpha1.NetIOClusterSpec) (string, error) {
-	cni := cniOf(s)
+	cni := CNIOf(s)
 	f := agentFile{
 		MTU: s.MTU, Masquerade: s.Masquerade, MasqueradeExcept: s.MasqueradeExcept,
 		KubeProxyReplacement: s.KubeProxyReplacement, ExternalIPs: s.ExternalIPs, Tunnel: s.Tunnel, CoolDown: s.CoolDown,
@@ -135,8 +135,8 @@ func agentConfig(s *v1alpha1.NetIOClusterSpec) (string, error) {
 	return string(text), nil
 }
 
-// cniOf is where container runtimes look.
-func cniOf(s *v1alpha1.NetIOClusterSpec) v1alpha1.CNI {
+// CNIOf is where container runtimes look.
+func CNIOf(s *v1alpha1.NetIOClusterSpec) v1alpha1.CNI {
 	cni := v1alpha1.CNI{}
 	if s.CNI != nil {
 		cni = *s.CNI
@@ -224,7 +224,7 @@ var both = []string{AgentContainer, ForwarderContainer}
 
 // hostVolumes are what the containers need of the node.
 func hostVolumes(s *v1alpha1.NetIOClusterSpec) []volume {
-	cni := cniOf(s)
+	cni := CNIOf(s)
 	list := []volume{
 		{name: "run", path: config.DefaultRunDir, kind: corev1.HostPathDirectoryOrCreate, in: both},
 		{name: "state", path: config.DefaultStateDir, kind: corev1.HostPathDirectoryOrCreate, in: []string{AgentContainer}},

@@ -40,6 +40,8 @@ type Cluster struct {
 	Nodes []topology.Node
 	// Supervisor is its process ID on this machine.
 	Supervisor int
+	// KubeProxy and Tunnel: see state.Record.
+	KubeProxy, Tunnel bool
 }
 
 // Open finds the cluster that is up. Errors: state.ErrNone.
@@ -55,7 +57,7 @@ func Open(dir state.Dir) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Cluster{Dir: dir, Nodes: nodes, Supervisor: r.Pid}, nil
+	return &Cluster{Dir: dir, Nodes: nodes, Supervisor: r.Pid, KubeProxy: r.KubeProxy, Tunnel: r.Tunnel}, nil
 }
 
 // FabricNetNS is the path of the network namespace between the nodes, from which

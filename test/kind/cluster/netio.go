@@ -30,21 +30,29 @@ func (c *Cluster) HelmCommand(args ...string) []string {
 	return c.FabricCommand(append(helm, args...)...)
 }
 
-func (c *Cluster) helm(ctx context.Context, args ...string) error {
+// Helm runs helm, and returns what it prints.
+func (c *Cluster) Helm(ctx context.Context, args ...string) (string, error) {
 	command := c.HelmCommand(args...)
-	if out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput(); err != nil {
-		return fmt.Errorf("helm %s: %w\n%s", args[0], err, out)
+	out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("helm %s: %w\n%s", args[0], err, out)
 	}
-	return nil
+	return string(out), err
 }
 
-// installNetIO does what a user does: helm install.
-func (u *up) installNetIO(ctx context.Context) error {
+// InstallOptions of Install.
+type InstallOptions struct {
+	// Chart is its folder, Tag that of the images.
+	Chart, Tag string
+}
+
+// Install does what a user does: helm install.
+func (c *Cluster) Install(ctx context.Context, o InstallOptions) error {
 	network := map[string]any{"coolDown": "1s", "cni": map[string]any{"portMappings": true}}
-	if !u.kubeProxy {
+	if !c.KubeProxy {
 		network["kubeProxyReplacement"], network["externalIPs"] = true, true
 	}
-	if u.tunnel {
+	if c.Tunnel {
 		network["tunnel"] = map[string]any{}
 	}
 	if takesModules() {
@@ -54,10 +62,15 @@ func (u *up) installNetIO(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("write values: %w", err)
 	}
-	return u.helm(ctx, "install", Release, filepath.Join(u.source, "charts/netio"), "--create-namespace",
-		"--set", "image.tag="+u.tag, "--set", "image.pullPolicy=Never",
-		"--set", "apiServer.host="+u.Nodes[0].Addrs[0].String(), "--set", fmt.Sprintf("apiServer.port=%d", topology.APIPort),
+	_, err = c.Helm(ctx, "install", Release, o.Chart, "--create-namespace",
+		"--set", "image.tag="+o.Tag, "--set", "image.pullPolicy=Never",
+		"--set", "apiServer.host="+c.Nodes[0].Addrs[0].String(), "--set", fmt.Sprintf("apiServer.port=%d", topology.APIPort),
 		"--set-json", "network="+string(values))
+	return err
+}
+
+func (u *up) installNetIO(ctx context.Context) error {
+	return u.Install(ctx, InstallOptions{Chart: filepath.Join(u.source, "charts/netio"), Tag: u.tag})
 }
 
 // takesModules tells whether the machine's kernel takes modules: it is that of the nodes
@@ -89,7 +102,7 @@ func (u *up) awaitPrefixes(ctx context.Context) error {
 		return err
 	}
 	defer fabric.Close()
-	if u.tunnel {
+	if u.Tunnel {
 		if err := hidePods(fabric); err != nil {
 			return err
 		}

@@ -35,6 +35,8 @@ type Options struct {
 	// KubeProxy, Tunnel and Families: see state.Record.
 	KubeProxy, Tunnel bool
 	Families          topology.Families
+	// Bare leaves NetIO, and what needs a network, to others.
+	Bare bool
 	// Source is the top of NetIO's source tree, NetIO the folder of its programs.
 	Source, NetIO string
 	Out           io.Writer
@@ -44,9 +46,8 @@ type Options struct {
 type up struct {
 	*Cluster
 	source, netio string
-	kubeProxy     bool
-	tunnel        bool
 	families      topology.Families
+	bare          bool
 	// tag of NetIO's images.
 	tag    string
 	out    io.Writer
@@ -73,7 +74,7 @@ func Up(ctx context.Context, o Options) error {
 	if err := clearAway(ctx, o.Dir); err != nil {
 		return err
 	}
-	u := &up{Cluster: &Cluster{Dir: o.Dir, Nodes: nodes}, source: o.Source, netio: o.NetIO, kubeProxy: o.KubeProxy, tunnel: o.Tunnel, families: o.Families, out: o.Out, began: time.Now()}
+	u := &up{Cluster: &Cluster{Dir: o.Dir, Nodes: nodes, KubeProxy: o.KubeProxy, Tunnel: o.Tunnel}, source: o.Source, netio: o.NetIO, families: o.Families, bare: o.Bare, out: o.Out, began: time.Now()}
 	b := artifact.Builder{Dir: o.Dir, Source: o.Source, NetIO: o.NetIO, Say: u.say}
 	if err := b.Build(ctx); err != nil {
 		return err
@@ -130,13 +131,18 @@ func (u *up) start(ctx context.Context) error {
 	for _, s := range []struct {
 		name string
 		do   func(context.Context) error
+		// network: it brings one, or needs it.
+		network bool
 	}{
-		{"API server answers", u.awaitAPIServer},
-		{"NetIO is installed", u.installNetIO},
-		{"nodes have registered", u.awaitPrefixes},
-		{"nodes are ready", u.awaitReady},
-		{"DNS answers", u.bringDNS},
+		{"API server answers", u.awaitAPIServer, false},
+		{"NetIO is installed", u.installNetIO, true},
+		{"nodes have registered", u.awaitPrefixes, false},
+		{"nodes are ready", u.awaitReady, true},
+		{"DNS answers", u.bringDNS, true},
 	} {
+		if s.network && u.bare {
+			continue
+		}
 		stepCtx, stop := context.WithTimeoutCause(ctx, stepPatience, errTooLong)
 		err := s.do(stepCtx)
 		stop()
@@ -158,7 +164,7 @@ func (u *up) prepare() (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	record := &state.Record{Nodes: len(u.Nodes), KubeProxy: u.kubeProxy, Tunnel: u.tunnel, Families: u.families, NetIO: u.netio, Cgroups: cgroups, Sysctls: sysctls}
+	record := &state.Record{Nodes: len(u.Nodes), KubeProxy: u.KubeProxy, Tunnel: u.Tunnel, Families: u.families, NetIO: u.netio, Cgroups: cgroups, Sysctls: sysctls}
 	if err := u.Dir.Save(record); err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func (c *Cluster) Upgrade(ctx context.Context, o UpgradeOptions) error {
 			return err
 		}
 	}
-	if err := c.helm(ctx, "upgrade", Release, filepath.Join(o.Source, "charts/netio"), "--reuse-values", "--set", "image.tag="+b.NetIOTag); err != nil {
+	if _, err := c.Helm(ctx, "upgrade", Release, filepath.Join(o.Source, "charts/netio"), "--reset-then-reuse-values", "--set", "image.tag="+b.NetIOTag); err != nil {
 		return err
 	}
 	o.Say("NetIO is being replaced by %s", b.NetIOTag)
