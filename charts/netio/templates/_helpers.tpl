@@ -58,3 +58,51 @@ helm.sh/hook: pre-delete
 helm.sh/hook-weight: {{ . | quote }}
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end }}
+
+{{/* A Service without address, and the ServiceMonitor that finds by it those who serve
+metrics in their nodes' network, also when they are not ready. They name no port in their
+pods: of that the scheduler would let only one have it on a node, and updates need two. */}}
+{{- define "netio.monitor" }}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ .name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "netio.labels" .root | nindent 4 }}
+    netio.dev/metrics: {{ .name }}
+spec:
+  clusterIP: None
+  publishNotReadyAddresses: true
+  selector:
+    app.kubernetes.io/name: {{ .name }}
+  ports:
+    - name: metrics
+      port: {{ .port }}
+---
+apiVersion: monitoring.coreos.com/v1
+kind: ServiceMonitor
+metadata:
+  name: {{ .name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "netio.labels" .root | nindent 4 }}
+    {{- with .labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  selector:
+    matchLabels:
+      netio.dev/metrics: {{ .name }}
+  endpoints:
+    - port: metrics
+      {{- with .interval }}
+      interval: {{ . }}
+      {{- end }}
+      relabelings:
+        # People know nodes by their names.
+        - sourceLabels: [__meta_kubernetes_pod_node_name]
+          regex: (.+)
+          targetLabel: instance
+{{- end }}
