@@ -53,7 +53,7 @@ func run(n *image.NetIO, toolchain bool) error {
 		}
 		n.Toolchain = root
 	}
-	if err := n.Write(); err != nil {
+	if err := errors.Join(n.Write(), n.WriteSBOMs()); err != nil {
 		return err
 	}
 	for _, archive := range n.Archives() {

@@ -36,7 +36,7 @@ var products = []product{
 const moduleDir = "/usr/local/kmod"
 
 // NetIO is NetIO's images, of the programs in folder bin. The files are named NAME.tar
-// in folder to.
+// in folder to, and NAME.cdx.json are the bills of materials of their programs.
 type NetIO struct {
 	Bin, To string
 	// Module is the folder of the kernel module's source.
@@ -144,6 +144,20 @@ func (n *NetIO) Write() error {
 			Name: fmt.Sprintf("%s/%s:%s", Repository, p.name, n.Version), Entrypoint: p.programs[:1], User: p.user, Labels: labels,
 		})
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// WriteSBOMs writes the bills of materials.
+func (n *NetIO) WriteSBOMs() error {
+	for _, p := range n.products() {
+		var programs []string
+		for _, program := range p.programs {
+			programs = append(programs, filepath.Join(n.Bin, program))
+		}
+		if err := writeSBOM(filepath.Join(n.To, p.name+".cdx.json"), p.name, n.Version, programs); err != nil {
 			return err
 		}
 	}
