@@ -66,7 +66,11 @@ func pod(c *v1alpha1.NetIOCluster, namespace, node string) *corev1.Pod {
 // command is what frees a node whose root is at hostRoot.
 func command(c *v1alpha1.NetIOCluster) []string {
 	cni := install.CNIOf(&c.Spec)
-	return []string{"netio-agent", "uninstall", "--root", hostRoot, "--cni-bin-dir", cni.BinDir, "--cni-conf-dir", cni.ConfDir}
+	list := []string{"netio-agent", "uninstall", "--root", hostRoot, "--cni-bin-dir", cni.BinDir, "--cni-conf-dir", cni.ConfDir}
+	if c.Spec.Device == v1alpha1.DeviceSoft {
+		list = append(list, "--keep-module") // if there is one it is somebody else's
+	}
+	return list
 }
 
 // cure is what people do for a node that was down.

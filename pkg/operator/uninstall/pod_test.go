@@ -73,6 +73,11 @@ func TestPod(t *testing.T) {
 	if got := strings.Join(p.Spec.Containers[0].Command, " "); got != want {
 		t.Errorf("command %q", got)
 	}
+	soft := newCluster()
+	soft.Spec.Device = v1alpha1.DeviceSoft
+	if got := command(soft); got[len(got)-1] != "--keep-module" {
+		t.Errorf("command for the soft device %q", got)
+	}
 	if got := cure(newCluster(), "n1"); got != "kubectl debug node/n1 --image=reg/netio-agent:v1 --profile=sysadmin -- "+want {
 		t.Errorf("cure %q", got)
 	}
