@@ -14,3 +14,4 @@ fi
 trap '"${tool[@]}" down' EXIT
 "${tool[@]}" up --nodes 2
 make --no-print-directory cluster-e2e FOCUS='^Test(NodesAreReady|Reach|Kills|APIServerAway|Pool|Policy|NetworkPolicy|ServiceFromOutside|Netioctl|Connectivity|ConnectivityByHelm|KernelModule|Upgrade)$'
+make --no-print-directory cluster-e2e FOCUS='^TestUninstall$' E2EFLAGS=-uninstall

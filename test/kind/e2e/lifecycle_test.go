@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
@@ -26,6 +27,8 @@ import (
 
 // kills is how many processes of NetIO TestLifecycle kills.
 const kills = 30
+
+var uninstall = flag.Bool("uninstall", false, "run the test that uninstalls NetIO, too")
 
 // TestLifecycle is NetIO's life in a cluster that has no network: installed as a new user
 // does, upgraded, killed at random, taken back to the version before, and uninstalled,
@@ -122,6 +125,22 @@ func TestLifecycle(t *testing.T) {
 		return
 	}
 	t.Run("InstallAgain", func(t *testing.T) { install(t, "again") })
+}
+
+// TestUninstall: helm uninstall leaves nothing with NetIO's name, and no pod's interface.
+// The cluster has no network then.
+func TestUninstall(t *testing.T) {
+	if !*uninstall {
+		t.Skip("not without -uninstall: it ends the cluster's network")
+	}
+	out, err := under.Helm(t.Context(), "uninstall", cluster.Release)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(out)
+	awaitFootprint(t, footprint{}, func(line string) bool {
+		return kept(line) || !strings.Contains(line, "netio") && !strings.Contains(line, " pod: ")
+	})
 }
 
 // kept are lines of a footprint that helm uninstall is not to take away: CRDs with what
