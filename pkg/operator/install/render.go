@@ -176,14 +176,16 @@ func daemonSet(s *v1alpha1.NetIOClusterSpec) appsv1.DaemonSetSpec {
 	none, one := intstr.FromInt32(0), intstr.FromInt32(1)
 	pod := corev1.PodSpec{
 		ServiceAccountName: AgentName,
-		HostNetwork:        true,
+		// The agent's container has the token, no other.
+		AutomountServiceAccountToken: new(false),
+		HostNetwork:                  true,
 		// The cluster's DNS is reached through what is started here.
 		DNSPolicy:                     corev1.DNSDefault,
 		PriorityClassName:             cmp.Or(agents.PriorityClassName, "system-node-critical"),
 		NodeSelector:                  agents.NodeSelector,
 		Tolerations:                   tolerations,
 		TerminationGracePeriodSeconds: new(int64(10)),
-		Volumes:                       volumes(s),
+		Volumes:                       append(volumes(s), apiAccess()),
 		Containers:                    []corev1.Container{agentContainer(s, &agents), forwarderContainer(s, &agents)},
 	}
 	if m := moduleOf(s); m != nil {
@@ -287,7 +289,7 @@ func agentContainer(s *v1alpha1.NetIOClusterSpec, agents *v1alpha1.AgentPods) co
 		Command:   command,
 		Env:       env,
 		Resources: agents.Agent,
-		VolumeMounts: append([]corev1.VolumeMount{{Name: "config", MountPath: "/etc/netio", ReadOnly: true}},
+		VolumeMounts: append([]corev1.VolumeMount{{Name: "config", MountPath: "/etc/netio", ReadOnly: true}, {Name: tokenVolume, MountPath: tokenDir, ReadOnly: true}},
 			mounts(s, AgentContainer)...),
 		ReadinessProbe: &corev1.Probe{
 			ProbeHandler:     corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"netio-agent", "ready"}}},

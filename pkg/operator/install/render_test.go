@@ -99,3 +99,18 @@ func TestTolerations(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// TestToken: who forwards strangers' packets cannot talk to the API server.
+func TestToken(t *testing.T) {
+	d, _ := daemonSetOf(t, func(*v1alpha1.NetIOClusterSpec) {})
+	pod := d.Spec.Template.Spec
+	if *pod.AutomountServiceAccountToken {
+		t.Error("kubelet gives all containers the token")
+	}
+	for _, c := range pod.Containers {
+		has := slices.ContainsFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == tokenVolume })
+		if has != (c.Name == AgentContainer) {
+			t.Errorf("%s: has the token: %v", c.Name, has)
+		}
+	}
+}
