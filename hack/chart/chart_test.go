@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,9 +33,12 @@ import (
 
 const top = "../.."
 
-// template is `helm template` of the chart, by the helm that the test cluster has. It
-// skips the test where that was not built.
-func template(t *testing.T, values ...string) (string, error) {
+// chart is its folder.
+var chart = filepath.Join(top, "charts/netio")
+
+// runHelm runs the helm that the test cluster has. It skips the test where that was not
+// built.
+func runHelm(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	helm, err := filepath.Abs(filepath.Join(top, "build/cluster/bin/helm"))
 	if err != nil {
@@ -43,15 +47,38 @@ func template(t *testing.T, values ...string) (string, error) {
 	if _, err := os.Stat(helm); err != nil {
 		t.Skipf("the test cluster is not built: %v; make cluster-up builds it", err)
 	}
-	args := []string{"template", "netio", filepath.Join(top, "charts/netio"), "--namespace", "netio-system", "--kube-version", "1.37.0", "--include-crds"}
-	for _, v := range values {
-		args = append(args, "--set-json", v)
+	// What another program reads, the go command does not know of, and would take a
+	// result for that of a chart which has changed since.
+	err = filepath.WalkDir(chart, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			_, err = os.ReadFile(path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	out, err := exec.CommandContext(t.Context(), helm, args...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
 	return string(out), nil
+}
+
+// template is `helm template` of the chart.
+func template(t *testing.T, values ...string) (string, error) {
+	t.Helper()
+	args := []string{"template", "netio", chart, "--namespace", "netio-system", "--kube-version", "1.37.0", "--include-crds"}
+	for _, v := range values {
+		args = append(args, "--set-json", v)
+	}
+	return runHelm(t, args...)
+}
+
+func TestLint(t *testing.T) {
+	if _, err := runHelm(t, "lint", "--strict", "--kube-version", "1.37.0", chart); err != nil {
+		t.Error(err)
+	}
 }
 
 // objects decodes what was rendered, and has no field that its kind has not. CRDs are
