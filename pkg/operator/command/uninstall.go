@@ -63,6 +63,7 @@ when they are back.`,
 				return err
 			}
 			logging.Libraries()
+			config.QPS, config.Burst = 50, 100 // a pod for each node
 			scheme, err := operator.Scheme()
 			if err != nil {
 				return err

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -27,6 +28,36 @@ import (
 
 // kills is how many processes of NetIO TestLifecycle kills.
 const kills = 30
+
+// uninstallRefused: what is in the way on a node is told by helm, and until it is put
+// right nothing of the chart is deleted.
+func uninstallRefused(t *testing.T) {
+	t.Helper()
+	ctx := t.Context()
+	if _, err := under.Helm(ctx, "upgrade", cluster.Release, filepath.Join(tree(t), "charts/netio"), "--reset-then-reuse-values", "--set", "uninstall.patience=20s"); err != nil {
+		t.Fatal(err)
+	}
+	last := under.Nodes[len(under.Nodes)-1]
+	conflist := nodePath(t, last.Name, "/etc/cni/net.d/10-netio.conflist")
+	was, err := os.ReadFile(conflist)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(conflist, []byte(`{"cniVersion":"1.0.0","name":"other","plugins":[{"type":"other"}]}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, err := under.Helm(ctx, "uninstall", cluster.Release)
+	t.Logf("%v\n%s", err, out)
+	if err == nil || !strings.Contains(out, last.Name+": ") || !strings.Contains(out, "not written by netio-agent") {
+		t.Errorf("helm uninstall with somebody else's network in place of NetIO's: %v\n%s", err, out)
+	}
+	if _, err := under.Helm(ctx, "status", cluster.Release); err != nil {
+		t.Error(err)
+	}
+	if err := os.WriteFile(conflist, was, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
 
 var uninstall = flag.Bool("uninstall", false, "run the test that uninstalls NetIO, too")
 
@@ -111,6 +142,9 @@ func TestLifecycle(t *testing.T) {
 		return
 	}
 
+	if !t.Run("UninstallRefused", func(t *testing.T) { uninstallRefused(t) }) {
+		return
+	}
 	if !t.Run("Uninstall", func(t *testing.T) {
 		began := time.Now()
 		t.Log(helm(t, "uninstall", cluster.Release))
