@@ -29,7 +29,7 @@ var looks = map[string]string{
 	"rule":      "ip rule; ip -6 rule",
 	"nftables":  "nft list ruleset",
 	"file":      "find /etc/cni /opt/cni /run/netio /var/lib/netio /var/cache/netio -printf '%p %m %s\\n' 2>&1 | grep -v 'No such file' || true",
-	"sysctl":    "find /proc/sys/net -type f | sort | while read f; do echo $f $(cat $f 2>/dev/null | tr '\\n\\0' '  '); done | grep -vE '/(nf_conntrack_count|stable_secret|gc_interval|random) '",
+	"sysctl":    "grep -rs '' /proc/sys/net | grep -vE '/(nf_conntrack_count|stable_secret):'",
 	"module":    "grep ^netio /proc/modules || true",
 	"process":   "cat /proc/[0-9]*/comm 2>/dev/null | grep -E '^netio-(agent|operator|cni)' || true",
 	"pod":       "for n in /run/netns/*; do [ ! -e $n ] || nsenter --net=$n ip -o link | cut -d: -f2 | grep -v lo; done || true",
