@@ -119,10 +119,10 @@ func TestLifecycle(t *testing.T) {
 	}
 
 	version := versionOf(t)
+	other := buildOther(t, "upgraded-"+namespace)
 	f := startTraffic(t, namespace, *rate)
-	upgraded := "upgraded-" + namespace
 	if !t.Run("Upgrade", func(t *testing.T) {
-		upgrade(t, upgraded)
+		upgrade(t, other)
 		f.goesOn(t)
 		t.Logf("the latest answer so far after %v", f.stall())
 	}) {

@@ -29,28 +29,38 @@ var rate = flag.Int("rate", 250, "connections a `second` that are made during up
 // no connection breaks and none that is made fails.
 func TestUpgrade(t *testing.T) {
 	namespace := newNamespace(t)
+	other := buildOther(t, "upgraded-"+namespace)
 	f := startTraffic(t, namespace, *rate)
-	upgrade(t, "upgraded-"+namespace)
+	upgrade(t, other)
 	f.end(t)
 	last := under.Nodes[len(under.Nodes)-1]
 	startPod(t, namespace, "late", last)
 	awaitPod(t, namespace, "late")
 }
 
-// upgrade gives the cluster another version, which is the same but for its name.
-func upgrade(t *testing.T, version string) {
+// otherVersion is one that is the same but for its name; bin is the folder of its
+// programs.
+type otherVersion struct{ name, bin string }
+
+func buildOther(t *testing.T, name string) otherVersion {
 	t.Helper()
-	bin := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-X netio.dev/netio/pkg/version.version="+version, "-o", bin+"/",
+	v := otherVersion{name, t.TempDir()}
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-X netio.dev/netio/pkg/version.version="+name, "-o", v.bin+"/",
 		"./cmd/netio-agent", "./cmd/netio-cni", "./cmd/netio-operator", "./cmd/netioctl")
 	build.Dir = source
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build another version: %v\n%s", err, out)
 	}
-	if err := under.Upgrade(t.Context(), cluster.UpgradeOptions{Source: tree(t), NetIO: bin, Say: t.Logf}); err != nil {
+	return v
+}
+
+// upgrade gives the cluster another version.
+func upgrade(t *testing.T, v otherVersion) {
+	t.Helper()
+	if err := under.Upgrade(t.Context(), cluster.UpgradeOptions{Source: tree(t), NetIO: v.bin, Say: t.Logf}); err != nil {
 		t.Fatal(err)
 	}
-	awaitVersion(t, version)
+	awaitVersion(t, v.name)
 }
 
 func tree(t *testing.T) string {
