@@ -24,6 +24,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/retry"
@@ -89,9 +90,14 @@ func Run(ctx context.Context, o Options) error {
 	return r.forget(ctx, left)
 }
 
-// stopOperator keeps the operator from making again what is deleted. That is undone by
-// `helm upgrade` and `helm rollback`.
+// stopOperator keeps the operator from making again what is deleted: also one on a node
+// that is down, which may run all the same, loses the right to. That is undone by `helm
+// upgrade` and `helm rollback`.
 func (r *run) stopOperator(ctx context.Context) error {
+	right := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: r.Namespace, Name: operator.DeploymentName}}
+	if err := client.IgnoreNotFound(r.Client.Delete(ctx, right)); err != nil {
+		return fmt.Errorf("take the operator's rights away: %w", err)
+	}
 	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: r.Namespace, Name: operator.DeploymentName}}
 	err := r.Client.Patch(ctx, d, client.RawPatch(client.Merge.Type(), []byte(`{"spec":{"replicas":0}}`)))
 	if client.IgnoreNotFound(err) != nil {

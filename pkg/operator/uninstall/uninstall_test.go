@@ -12,6 +12,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -55,7 +57,8 @@ func TestRun(t *testing.T) {
 		Spec: appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template}}
 	agents := &appsv1.DaemonSet{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: install.AgentName},
 		Spec: appsv1.DaemonSetSpec{Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: template}}
-	for _, o := range []client.Object{deployment, agents, newCluster()} {
+	right := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: operator.DeploymentName}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "x"}}
+	for _, o := range []client.Object{deployment, agents, right, newCluster()} {
 		must(c.Create(ctx, o))
 	}
 
@@ -96,6 +99,10 @@ func TestRun(t *testing.T) {
 	}
 	if err := c.Get(ctx, client.ObjectKeyFromObject(agents), agents); client.IgnoreNotFound(err) != nil || err == nil && agents.DeletionTimestamp.IsZero() {
 		t.Errorf("the agents are there: %v", err)
+	}
+
+	if err := c.Get(ctx, client.ObjectKeyFromObject(right), right); !apierrors.IsNotFound(err) {
+		t.Errorf("an operator on a node that is down could make agents: %v", err)
 	}
 
 	must(c.Delete(ctx, newCluster()))
