@@ -87,6 +87,10 @@ func unloadModule() error {
 	if err != nil {
 		return err
 	}
+	// A forwarder that has ended leaves its instance.
+	if _, err := s.EndIdle(); err != nil {
+		return err
+	}
 	_, err = s.UnloadModule(k)
 	var p *kmod.Problem
 	if errors.As(err, &p) && p.Reason == kmod.BuiltIn {

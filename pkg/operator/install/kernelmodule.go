@@ -52,6 +52,9 @@ func moduleOf(s *v1alpha1.NetIOClusterSpec) *v1alpha1.KernelModule {
 	return &m
 }
 
+// BringsModule tells whether nodes get the kernel module from NetIO.
+func BringsModule(s *v1alpha1.NetIOClusterSpec) bool { return moduleOf(s) != nil }
+
 // imageVolume is the name of the volume of one of the images.
 func imageVolume(n int) string { return fmt.Sprintf("modules-%d", n) }
 

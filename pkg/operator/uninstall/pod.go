@@ -67,7 +67,7 @@ func pod(c *v1alpha1.NetIOCluster, namespace, node string) *corev1.Pod {
 func command(c *v1alpha1.NetIOCluster) []string {
 	cni := install.CNIOf(&c.Spec)
 	list := []string{"netio-agent", "uninstall", "--root", hostRoot, "--cni-bin-dir", cni.BinDir, "--cni-conf-dir", cni.ConfDir}
-	if c.Spec.Device == v1alpha1.DeviceSoft {
+	if !install.BringsModule(&c.Spec) {
 		list = append(list, "--keep-module") // if there is one it is somebody else's
 	}
 	return list

@@ -15,7 +15,7 @@ import (
 func newCluster() *v1alpha1.NetIOCluster {
 	return &v1alpha1.NetIOCluster{ObjectMeta: metav1.ObjectMeta{Name: v1alpha1.ClusterName}, Spec: v1alpha1.NetIOClusterSpec{
 		Image: v1alpha1.Image{Name: "reg/netio-agent:v1", PullPolicy: corev1.PullNever, PullSecrets: []string{"a"}},
-		CNI:   &v1alpha1.CNI{BinDir: "/usr/lib/cni"},
+		CNI:   &v1alpha1.CNI{BinDir: "/usr/lib/cni"}, Device: v1alpha1.DeviceAuto,
 	}}
 }
 
@@ -73,10 +73,13 @@ func TestPod(t *testing.T) {
 	if got := strings.Join(p.Spec.Containers[0].Command, " "); got != want {
 		t.Errorf("command %q", got)
 	}
-	soft := newCluster()
+	soft, none := newCluster(), newCluster()
 	soft.Spec.Device = v1alpha1.DeviceSoft
-	if got := command(soft); got[len(got)-1] != "--keep-module" {
-		t.Errorf("command for the soft device %q", got)
+	none.Spec.KernelModule = &v1alpha1.KernelModule{Mode: v1alpha1.KernelModuleNone}
+	for _, c := range []*v1alpha1.NetIOCluster{soft, none} {
+		if got := command(c); got[len(got)-1] != "--keep-module" {
+			t.Errorf("command where the module is none of NetIO's: %q", got)
+		}
 	}
 	if got := cure(newCluster(), "n1"); got != "kubectl debug node/n1 --image=reg/netio-agent:v1 --profile=sysadmin -- "+want {
 		t.Errorf("cure %q", got)
