@@ -42,6 +42,9 @@ var (
 	ErrLeft = errors.New("nodes are down, and have NetIO on them")
 )
 
+// testPod is what helm test runs.
+const testPod = "netio-test"
+
 // lookEvery is the time between two looks at what goes on.
 const lookEvery = time.Second
 
@@ -122,6 +125,9 @@ func (r *run) await(ctx context.Context, name string) error {
 		pods, nodes, err := r.look(ctx, name)
 		running = nil
 		for _, p := range pods {
+			if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+				continue // as that of helm test, which has the chart's labels
+			}
 			if n := nodes[p.Spec.NodeName]; p.Spec.NodeName != "" && n != nil && !isDown(n) {
 				running = append(running, p.Name+" on "+p.Spec.NodeName)
 			}
@@ -270,6 +276,10 @@ func (r *run) forget(ctx context.Context, left []string) error {
 				return fmt.Errorf("delete NetIONode: %w", err)
 			}
 		}
+	}
+	// helm test leaves its pod for its log, and helm uninstall knows nothing of it.
+	if err := r.Client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace(r.Namespace), client.MatchingFields{"metadata.name": testPod}); err != nil {
+		return fmt.Errorf("delete the pod of helm test: %w", err)
 	}
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: r.Namespace, Name: operator.LeaseName}}
 	if err := client.IgnoreNotFound(r.Client.Delete(ctx, lease)); err != nil {

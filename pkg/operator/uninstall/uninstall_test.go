@@ -62,6 +62,12 @@ func TestRun(t *testing.T) {
 		must(c.Create(ctx, o))
 	}
 
+	test := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: testPod, Labels: map[string]string{nameLabel: operator.DeploymentName}},
+		Spec: corev1.PodSpec{NodeName: "up", Containers: template.Spec.Containers, TerminationGracePeriodSeconds: new(int64(0))}}
+	must(c.Create(ctx, test))
+	test.Status.Phase = corev1.PodSucceeded
+	must(c.Status().Update(ctx, test))
+
 	kubelet := func(status corev1.PodStatus) (stop func()) {
 		ctx, cancel := context.WithCancel(ctx)
 		done := make(chan struct{})
