@@ -22,6 +22,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/yaml"
@@ -194,6 +195,10 @@ func TestHelmTest(t *testing.T) {
 	}
 	list := objects(t, text)
 	p := testPod(t, list)
+	// What is of the operator's pods, a budget or a Service, must not be of this one.
+	if operator := find[*appsv1.Deployment](t, list).Spec.Selector.MatchLabels; labels.SelectorFromSet(operator).Matches(labels.Set(p.Labels)) {
+		t.Errorf("labels %v are the operator's", p.Labels)
+	}
 	c := p.Spec.Containers[0]
 	if !p.Spec.HostNetwork || !*p.Spec.SecurityContext.RunAsNonRoot || *c.SecurityContext.AllowPrivilegeEscalation || len(c.SecurityContext.Capabilities.Add) != 0 ||
 		strings.Join(c.Command, " ") != "netioctl connectivity test --namespace=netio-system" || len(c.Env) != 0 {

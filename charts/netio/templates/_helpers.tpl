@@ -48,8 +48,9 @@ spec:
 {{- end }}
 {{- end }}
 
-{{- define "netio.hookLabels" -}}
-{{ include "netio.labels" . | replace "app.kubernetes.io/name: netio-operator" "app.kubernetes.io/name: netio-uninstall" }}
+{{/* The same of something that is not the operator: what selects that must not select it. */}}
+{{- define "netio.labelsOf" -}}
+{{ include "netio.labels" (index . 0) | replace "app.kubernetes.io/name: netio-operator" (printf "app.kubernetes.io/name: %s" (index . 1)) }}
 {{- end }}
 
 {{/* Annotations of what helm uninstall makes, and takes away when it has ended well. */}}
