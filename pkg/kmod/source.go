@@ -47,7 +47,7 @@ func (s *System) FindSource(dir, program, version string) (*Source, error) {
 func openSource(dir string) (*Source, error) {
 	src := &Source{Dir: dir}
 	err := filepath.WalkDir(src.Dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || !isSource(d.Name()) {
+		if err != nil || !d.Type().IsRegular() || !IsSource(d.Name()) {
 			return err
 		}
 		rel, err := filepath.Rel(src.Dir, p)
@@ -65,8 +65,9 @@ func openSource(dir string) (*Source, error) {
 	return src, nil
 }
 
-// isSource tells files that are written from those that a build makes.
-func isSource(name string) bool {
+// IsSource tells the module's files that are written from those that a build makes, by
+// their names.
+func IsSource(name string) bool {
 	switch {
 	case strings.HasPrefix(name, "."), strings.HasSuffix(name, ".mod.c"):
 		return false

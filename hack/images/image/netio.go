@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"netio.dev/netio/pkg/kmod"
 )
 
 // Repository is the name, without tags, under which NetIO's images are made.
@@ -92,7 +94,7 @@ func (n *NetIO) files(p product) ([]File, error) {
 		return files, nil
 	}
 	err := filepath.WalkDir(n.Module, func(source string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || !isSource(d.Name()) {
+		if err != nil || !d.Type().IsRegular() || !kmod.IsSource(d.Name()) {
 			return err
 		}
 		files = append(files, File{Path: moduleDir + strings.TrimPrefix(source, filepath.Clean(n.Module)), Source: source})
@@ -105,17 +107,6 @@ func (n *NetIO) files(p product) ([]File, error) {
 		return nil, fmt.Errorf("the kernel module's source in %s: %w", n.Module, err)
 	}
 	return files, nil
-}
-
-// isSource tells the module's sources from what a build leaves among them.
-func isSource(name string) bool {
-	switch {
-	case strings.HasPrefix(name, "."), strings.HasSuffix(name, ".mod.c"):
-		return false
-	case name == "Kbuild", name == "Makefile", name == "Kconfig":
-		return true
-	}
-	return strings.HasSuffix(name, ".c") || strings.HasSuffix(name, ".h")
 }
 
 // Write writes the archives.
