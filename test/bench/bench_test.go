@@ -132,7 +132,7 @@ func TestFlags(t *testing.T) {
 		want string // in the error; "": none
 	}{
 		{"", ""},
-		{"-rounds 1 -time 100ms -topologies bridge,netio -phases tcp1,idle -o json", ""},
+		{"-rounds 1 -time 100ms -topologies bridge,tun-copy,netio -phases tcp1,idle -o json", ""},
 		{"-o yaml", "use table or json"},
 		{"-rounds 0", "use 1 or more"},
 		{"-time 1ms", "use 100ms or more"},

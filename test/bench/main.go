@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Netio-bench measures NetIO beside Linux's own ways to join two pods, in one
-// run: a bridge, a router, a router with nftables rules equal to NetIO's
-// policy. It needs root, and works in namespaces of its own.
+// run: a bridge, a router, a router with nftables rules equal to NetIO's policy;
+// and beside a loop that only copies between two TUNs, which tells what user space
+// can reach over TUN on the machine. It needs root, and works in namespaces of its
+// own.
 //
 //	netio-bench [-bin DIR] [-rounds N] [-time D] [-topologies LIST] [-phases LIST] [-o table|json]
 //
@@ -77,7 +79,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.output, "o", "table", "output `format`: table or json")
 	flags.IntVar(&o.rounds, "rounds", 5, "rounds")
 	flags.DurationVar(&o.duration, "time", 2*time.Second, "time that each measurement takes")
-	topologies := flags.String("topologies", "bridge,routed,nftables,netio", "comma-separated `list`")
+	topologies := flags.String("topologies", "bridge,routed,nftables,tun-copy,netio", "comma-separated `list`")
 	phaseList := flags.String("phases", strings.Join(phaseNames(), ","), "comma-separated `list`")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -122,10 +124,12 @@ func (o options) topology(name string) (Topology, error) {
 		return routed{}, nil
 	case "nftables":
 		return routed{filter: true}, nil
+	case "tun-copy":
+		return &tunCopy{}, nil
 	case "netio":
 		return &netio{bin: o.bin, device: o.device, runDir: "/run/netio"}, nil
 	}
-	return nil, fmt.Errorf("-topologies: %q is none of bridge, routed, nftables, netio", name)
+	return nil, fmt.Errorf("-topologies: %q is none of bridge, routed, nftables, tun-copy, netio", name)
 }
 
 // run does all rounds and prints the outcome. It runs inside the sandbox.
