@@ -220,9 +220,10 @@ type Port struct {
 	Reserved    uint64
 }
 
-// Toggle is the toggle bit that an entry at ring position pos carries.
+// Toggle is the toggle bit that an entry at position pos of a ring of 1<<order slots
+// carries; order is less than 32.
 func Toggle(pos uint32, order uint32) uint32 {
-	return (^(pos >> order) & 1) << 31
+	return (^(pos >> (order & 31)) & 1) << 31
 }
 
 // Entry makes a queue entry without its toggle.

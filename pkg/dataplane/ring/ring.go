@@ -44,20 +44,34 @@ func (r *Reader) Ready() bool {
 // Take copies waiting entries to dst and returns their number. Their slots
 // stay taken until Release.
 func (r *Reader) Take(dst []uint32) int {
-	mask := uint32(len(r.ents) - 1)
-	pos := r.pos
 	n := 0
 	for n < len(dst) {
-		e := atomic.LoadUint32(&r.ents[pos&mask])
-		if e&abi.EntToggle != abi.Toggle(pos, r.order) {
+		// As far as the end of the ring the toggle is one.
+		run := r.ents[r.pos&uint32(len(r.ents)-1):]
+		if len(run) > len(dst)-n {
+			run = run[:len(dst)-n]
+		}
+		k := takeRun(dst[n:], run, abi.Toggle(r.pos, r.order))
+		n += k
+		r.pos += uint32(k)
+		if k < len(run) {
 			break
 		}
-		dst[n] = e
-		n++
-		pos++
 	}
-	r.pos = pos
 	return n
+}
+
+// takeRun copies the first entries of run, those that have the toggle, to dst, which is not shorter.
+func takeRun(dst, run []uint32, toggle uint32) int {
+	dst = dst[:len(run)]
+	for i := range run {
+		e := atomic.LoadUint32(&run[i])
+		if e&abi.EntToggle != toggle {
+			return i
+		}
+		dst[i] = e
+	}
+	return len(run)
 }
 
 // PutBack returns the last n entries taken, which are taken again by the next
@@ -110,14 +124,26 @@ func (w *Writer) Publish(src []uint32) int {
 	if n == 0 {
 		return 0
 	}
-	mask := uint32(len(w.ents) - 1)
-	for i := n - 1; i > 0; i-- {
-		p := w.pos + i
-		storePlain(&w.ents[p&mask], src[i]&^abi.EntToggle|abi.Toggle(p, w.order))
+	at := w.pos & uint32(len(w.ents)-1)
+	run := w.ents[at:min(at+n, uint32(len(w.ents)))]
+	toggle := abi.Toggle(w.pos, w.order)
+	rest := src[:n]
+	if len(run) < len(rest) {
+		putRun(w.ents, rest[len(run):], toggle^abi.EntToggle)
+		rest = rest[:len(run)]
 	}
-	atomic.StoreUint32(&w.ents[w.pos&mask], src[0]&^abi.EntToggle|abi.Toggle(w.pos, w.order))
+	putRun(run[1:], rest[1:], toggle)
+	atomic.StoreUint32(&run[0], rest[0]&^abi.EntToggle|toggle)
 	w.pos += n
 	w.free -= n
 	storePlain(w.tail, w.pos)
 	return int(n)
+}
+
+// putRun writes entries with a toggle to the first slots, of which there are not fewer.
+func putRun(slots, src []uint32, toggle uint32) {
+	slots = slots[:len(src)]
+	for i, e := range src {
+		storePlain(&slots[i], e&^abi.EntToggle|toggle)
+	}
 }
