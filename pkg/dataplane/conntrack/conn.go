@@ -70,8 +70,8 @@ func (d *Dir) Proto() uint8 { return d.proto }
 // Ports are the source port, and the destination port << 16.
 func (d *Dir) Ports() uint32 { return d.ports }
 
-// has tells whether packets of this direction have a key.
-func (d *Dir) has(k *Key) bool {
+// Has tells whether packets of this direction have a key.
+func (d *Dir) Has(k *Key) bool {
 	return d.Src.Lo == k.Src.Lo && d.Dst.Lo == k.Dst.Lo && d.ports == uint32(k.L4) && d.proto == uint8(k.L4>>32) &&
 		d.Src.Hi == k.Src.Hi && d.Dst.Hi == k.Dst.Hi
 }

@@ -14,7 +14,7 @@ func TestInlined(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, f := range []string{"(*Table).Hash", "(*Table).SlotLine", "(*Table).Guess", "(*Table).DirLine", "(*Table).Is", "(*Table).Conn", "(*Dir).Count"} {
+	for _, f := range []string{"(*Table).Hash", "(*Table).SlotLine", "(*Table).Guess", "(*Table).DirLine", "(*Table).Is", "(*Table).At", "(*Table).Conn", "(*Dir).Has", "(*Dir).Count", "(*Key).Is"} {
 		if !strings.Contains(string(out), "can inline "+f+"\n") {
 			t.Errorf("%s is not inlined any more", f)
 		}

@@ -32,6 +32,11 @@ func (k *Key) Tuple() packet.Tuple {
 // Proto is the IP protocol number.
 func (k *Key) Proto() uint8 { return uint8(k.L4 >> 32) }
 
+// Is tells whether two keys are the same. It is inlined, where == is not.
+func (k *Key) Is(o *Key) bool {
+	return k.Src.Lo == o.Src.Lo && k.Dst.Lo == o.Dst.Lo && k.L4 == o.L4 && k.Src.Hi == o.Src.Hi && k.Dst.Hi == o.Dst.Hi
+}
+
 // Reply is the key of the packets that answer.
 func (k *Key) Reply() Key { return MakeKey(k.Tuple().Reply()) }
 
@@ -41,8 +46,12 @@ type hashSecret [6]uint64
 // sum is a keyed multiply-and-fold hash: three 64x64->128 multiplications over
 // five words, about 3 ns.
 func (s *hashSecret) sum(k *Key) uint64 {
-	h1, l1 := bits.Mul64(k.Src.Hi^s[0], k.Src.Lo^s[1])
-	h2, l2 := bits.Mul64(k.Dst.Hi^s[2], k.Dst.Lo^s[3])
-	h3, l3 := bits.Mul64(h1^l1^k.L4^s[4], h2^l2^bits.RotateLeft64(k.L4, 29)^s[5])
-	return h3 ^ l3
+	src, dst := fold(k.Src.Hi^s[0], k.Src.Lo^s[1]), fold(k.Dst.Hi^s[2], k.Dst.Lo^s[3])
+	return fold(src^k.L4^s[4], dst^bits.RotateLeft64(k.L4, 29)^s[5])
+}
+
+// fold is the two halves of a product, joined.
+func fold(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
 }

@@ -145,7 +145,7 @@ func (t *Table) PrefetchDirs(lines []uint64) { prefetch.Lines(unsafe.Pointer(&t.
 // Guess is Find by the hash alone, nearly always right: which connection to load
 // early. Is tells whether it was right.
 func (t *Table) Guess(hash uint64) Ref {
-	r, _ := t.index.from(hash>>t.index.shift, hash)
+	r, _ := t.index.from(hash>>(t.index.shift&63), hash)
 	return r
 }
 
@@ -153,7 +153,16 @@ func (t *Table) Guess(hash uint64) Ref {
 // has the key.
 func (t *Table) Is(r Ref, k *Key) bool {
 	d := &t.slab[r.Index()].Dirs[r&1]
-	return d.has(k) && d.Flags&FlagLive != 0
+	return d.Has(k) && d.Flags&FlagLive != 0
+}
+
+// At is the direction of a ref of whatever age, nil for NoRef: it may be another
+// connection's, or none's.
+func (t *Table) At(r Ref) *Dir {
+	if i := int(r.Index()); i < len(t.slab) {
+		return &t.slab[i].Dirs[r&1]
+	}
+	return nil
 }
 
 // Conn of a ref that Find or Insert returned and nothing has deleted since.
@@ -166,7 +175,7 @@ func (t *Table) Dir(r Ref) *Dir { return &t.slab[r.Index()].Dirs[r&1] }
 func (t *Table) Find(k *Key, hash uint64) Ref {
 	for i := hash >> t.index.shift; ; {
 		var r Ref
-		if r, i = t.index.from(i, hash); r == NoRef || t.slab[r.Index()].Dirs[r&1].has(k) {
+		if r, i = t.index.from(i, hash); r == NoRef || t.slab[r.Index()].Dirs[r&1].Has(k) {
 			return r
 		}
 	}

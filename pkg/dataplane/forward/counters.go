@@ -39,8 +39,8 @@ func (w *Worker) counters(id uint32) *PortCounters {
 // known returns counters that have been made, else nil. It is small enough to be
 // inlined.
 func (w *Worker) known(id uint32) *PortCounters {
-	if id < uint32(len(w.ports)) {
-		return w.ports[id]
+	if i := int(id); i < len(w.ports) {
+		return w.ports[i]
 	}
 	return nil
 }

@@ -118,11 +118,12 @@ func (w *Worker) rehearse(area *abi.Area, r rehearsal) (outcome, error) {
 // try does to the packet of nbuf 0 what vector does.
 func (w *Worker) try() {
 	p := &w.pipe.first().pkts[0]
-	p.n = 1
-	if !w.open(p, 0) {
+	p.idx, p.n = 0, 1
+	if !w.open(p) || p.nb.IPort == w.carrier && !w.decapsulate(p) {
 		return
 	}
 	w.prepare(p)
+	p.hash = w.conns.Hash(&p.key)
 	var c conntrack.Conn
 	var ref conntrack.Ref
 	if p.fast { // the fast path looks for its connection in the overlay alone

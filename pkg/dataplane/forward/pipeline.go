@@ -12,6 +12,9 @@ import "netio.dev/netio/pkg/dataplane/conntrack"
 //	 prefetch  index slots   connections'    with NAT, the other
 //	                         directions      directions
 //
+// Packets of a flow often come one behind the other, as a train (Jain and Routhier, "Packet
+// Trains", IEEE JSAC 1986): what has been found for one is not looked for again.
+//
 // A look-up is a guess: what an earlier batch does to the table comes after it. The
 // last stage sees whether it was right.
 
@@ -25,8 +28,9 @@ const (
 
 // batch is some packets of a vector.
 type batch struct {
-	n    int
-	pkts [batchSize]pkt
+	n     uint
+	slots uint // to prefetch for them, in pipeline.lines while the batch is being filled
+	pkts  [batchSize]pkt
 }
 
 // pipeline has a batch in each stage.
@@ -48,7 +52,8 @@ func (p *pipeline) first() *batch { return p.at(0) }
 // advance takes each batch through its stage.
 func (w *Worker) advance() {
 	if b := w.pipe.at(0); b.n > 0 {
-		w.parse(b)
+		w.conns.PrefetchSlots(w.pipe.lines[:b.slots])
+		b.slots = 0
 	}
 	if b := w.pipe.at(1); b.n > 0 {
 		w.lookUp(b)
@@ -57,32 +62,25 @@ func (w *Worker) advance() {
 		w.lookAcross(b)
 	}
 	if b := w.pipe.at(3); b.n > 0 {
-		for i := range b.pkts[:b.n] {
-			w.handle(&b.pkts[i])
-		}
+		w.forward(b)
 		b.n = 0
 	}
 	w.pipe.step++
 }
 
-func (w *Worker) parse(b *batch) {
-	lines := &w.pipe.lines
-	for i := range b.pkts[:b.n] {
-		p := &b.pkts[i]
-		w.prepare(p)
-		lines[i] = w.conns.SlotLine(p.hash)
-	}
-	w.conns.PrefetchSlots(lines[:b.n])
-}
-
 func (w *Worker) lookUp(b *batch) {
-	lines := &w.pipe.lines
+	n, lines := 0, &w.pipe.lines
+	ref := conntrack.NoRef
 	for i := range b.pkts[:b.n] {
 		p := &b.pkts[i]
-		p.ref = w.conns.Guess(p.hash)
-		lines[i] = w.conns.DirLine(p.ref)
+		if !p.train {
+			ref = w.conns.Guess(p.hash)
+			lines[n] = w.conns.DirLine(ref)
+			n++
+		}
+		p.ref = ref
 	}
-	w.conns.PrefetchDirs(lines[:b.n])
+	w.conns.PrefetchDirs(lines[:n])
 }
 
 // lookAcross prefetches what translate reads.

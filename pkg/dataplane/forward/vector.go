@@ -26,45 +26,75 @@ type pkt struct {
 	tcp      uint8  // flags
 	proto    uint8
 	fast     bool // parsed by the fast path: a whole packet with nothing unusual
+	train    bool // both are fast, it and the packet before it in the batch, and of one key
 }
 
 // vector handles n entries of the InQ. A chain whose end has not come yet is
 // carried over to the next one.
 func (w *Worker) vector(n int) {
+	const what = abi.EntMore | abi.EntActionMask<<abi.EntActionShift
 	w.pipe.across, w.pipe.translated = w.pipe.translated, false
-	w.preload(w.ents[:n])
+	ents := w.ents[:n]
+	w.preload(ents)
 	i, b := 0, w.pipe.first()
-entries:
-	for i < n {
-		e, end := w.ents[i], i+1
-		switch abi.Action(e) {
-		case abi.InRX, abi.InFetched:
-			if e&abi.EntMore != 0 || w.overlong {
-				var ok bool
-				if end, ok = w.chain(i, n); end == 0 {
-					break entries
-				} else if !ok {
-					break
-				}
+	for k := 1; i < len(ents); i += k {
+		e := ents[i]
+		k = 1
+		if e&what != abi.InRX<<abi.EntActionShift || w.overlong { // as few are
+			var brings bool
+			if k, brings = w.other(i, n); k == 0 {
+				break
+			} else if !brings {
+				continue
 			}
-			p := &b.pkts[b.n]
-			p.first, p.n = uint16(i), uint16(end-i)
-			if w.open(p, abi.Param(e)) {
-				if b.n++; b.n == batchSize {
-					w.advance()
-					b = w.pipe.first()
-				}
-			}
-		default:
-			w.overlong = false
-			w.event(e)
 		}
-		i = end
+		m := b.n % batchSize
+		p := &b.pkts[m]
+		p.idx, p.first, p.n = abi.Param(e), uint16(i), uint16(k)
+		if !w.open(p) {
+			w.refuse(i, i+k)
+			continue
+		}
+		nb := p.nb
+		w.Stats.RxPackets++
+		w.Stats.RxBytes += uint64(nb.Total)
+		if nb.IPort == w.carrier && !w.decapsulate(p) {
+			continue
+		}
+		w.prepare(p)
+		if p.train = m > 0 && p.fast && b.pkts[m-1].fast && p.key.Is(&b.pkts[m-1].key); p.train {
+			p.hash = b.pkts[m-1].hash
+		} else {
+			p.hash = w.conns.Hash(&p.key)
+			w.pipe.lines[b.slots%batchSize] = w.conns.SlotLine(p.hash)
+			b.slots++
+		}
+		if b.n = m + 1; b.n == batchSize {
+			w.advance()
+			b = w.pipe.first()
+		}
 	}
 	for range pipeStages {
 		w.advance()
 	}
 	w.carry = copy(w.ents[:], w.ents[i:n])
+}
+
+// other looks at an entry i of n that is not a packet in one nbuf: it brings a packet of k
+// entries, or none and is done with. k is 0 if the packet's end has not come yet.
+func (w *Worker) other(i, n int) (k int, brings bool) {
+	switch e := w.ents[i]; abi.Action(e) {
+	case abi.InRX, abi.InFetched:
+		if e&abi.EntMore == 0 && !w.overlong {
+			return 1, true
+		}
+		end, ok := w.chain(i, n)
+		return max(end-i, 0), ok
+	default:
+		w.overlong = false
+		w.event(e)
+		return 1, false
+	}
 }
 
 // preload loads the first cache line of the nbufs' headers and packets. In a loop that
@@ -74,10 +104,12 @@ entries:
 func (w *Worker) preload(ents []uint32) {
 	count, sum := w.area.NbufCount(), uint32(0)
 	for _, e := range ents {
-		if i := abi.Param(e); i < count {
-			b := w.area.NbufBytes(i)
-			sum += uint32(b[0]) + uint32(b[abi.NbufData])
+		i := abi.Param(e)
+		if i >= count {
+			continue
 		}
+		b := w.area.NbufBytes(i)
+		sum += uint32(b[0]) + uint32(b[abi.NbufData])
 	}
 	w.touched += sum
 }
@@ -111,25 +143,18 @@ func (w *Worker) event(e uint32) {
 	}
 }
 
-// open finds the packet's bytes. What the device wrote is checked, so that a
-// damaged area costs packets and not the process.
-func (w *Worker) open(p *pkt, idx uint32) bool {
-	if idx >= w.area.NbufCount() {
-		w.Stats.BadEntries++
-		return false
+// open finds the bytes of the packet in nbuf p.idx. What the device wrote is checked, so that
+// a damaged area costs packets and not the process. It is small enough to be inlined.
+func (w *Worker) open(p *pkt) bool {
+	if p.idx < w.area.NbufCount() {
+		nb := w.area.Nbuf(p.idx)
+		off, end := int(nb.Off), int(nb.Off)+int(nb.Len)
+		if off >= abi.NbufHdr && end <= abi.NbufSize {
+			p.nb, p.data = nb, w.area.NbufBytes(p.idx)[off:end]
+			return true
+		}
 	}
-	nb := w.area.Nbuf(idx)
-	off, n := uint32(nb.Off), uint32(nb.Len)
-	if off < abi.NbufHdr || off+n > abi.NbufSize {
-		w.Stats.BadEntries++
-		w.free(p)
-		return false
-	}
-	p.idx, p.nb = idx, nb
-	p.data = w.area.NbufBytes(idx)[off : off+n : abi.NbufSize]
-	w.Stats.RxPackets++
-	w.Stats.RxBytes += uint64(nb.Total)
-	return nb.IPort != w.carrier || w.decapsulate(p)
+	return false
 }
 
 // prepare parses what the fast path can: a whole IPv4 packet without options,
@@ -137,23 +162,23 @@ func (w *Worker) open(p *pkt, idx uint32) bool {
 // Everything else keeps fast false and is parsed with care on the slow path.
 func (w *Worker) prepare(p *pkt) {
 	p.fast = false
-	b := p.data
-	var ports, l4 uint32
+	b, nb := p.data, p.nb
 	if len(b) < 28 {
 		return
 	}
+	var t []byte // from the transport header on
 	switch b[0] >> 4 {
 	case 4:
-		if b[0] != 0x45 || uint32(binary.BigEndian.Uint16(b[2:])) != p.nb.Total ||
+		if b[0] != 0x45 || uint32(binary.BigEndian.Uint16(b[2:])) != nb.Total ||
 			binary.BigEndian.Uint16(b[6:])&0x3fff != 0 || b[8] <= 1 {
 			return
 		}
 		p.proto = b[9]
 		p.key.Src = packet.Addr4(binary.BigEndian.Uint32(b[12:]))
 		p.key.Dst = packet.Addr4(binary.BigEndian.Uint32(b[16:]))
-		l4 = 20
+		p.l4, t = 20, b[20:]
 	case 6:
-		if len(b) < 48 || uint32(binary.BigEndian.Uint16(b[4:]))+40 != p.nb.Total || b[7] <= 1 {
+		if len(b) < 48 || uint32(binary.BigEndian.Uint16(b[4:]))+40 != nb.Total || b[7] <= 1 {
 			return
 		}
 		p.proto = b[6]
@@ -162,20 +187,17 @@ func (w *Worker) prepare(p *pkt) {
 		if p.key.Src.Hi == 0 || p.key.Dst.Hi == 0 {
 			return // IPv4-mapped must not pass for IPv4
 		}
-		l4 = 40
+		p.l4, t = 40, b[40:]
 	default:
 		return
 	}
-	ports = binary.BigEndian.Uint32(b[l4:])
-	hdr := l4 + 8
+	hdr := 8
 	switch p.proto {
 	case packet.ProtoTCP:
-		if uint32(len(b)) < l4+20 {
+		if len(t) < 20 {
 			return
 		}
-		t := b[l4 : l4+20]
-		hdr = l4 + uint32(t[12]>>4)*4
-		if hdr < l4+20 || hdr > uint32(len(b)) {
+		if hdr = int(t[12]>>4) * 4; hdr < 20 || hdr > len(t) {
 			return
 		}
 		p.tcp = t[13]
@@ -184,13 +206,11 @@ func (w *Worker) prepare(p *pkt) {
 	default:
 		return
 	}
-	p.l4 = uint16(l4)
-	p.size = p.nb.Total
-	if p.nb.GSOType != abi.GSONone && p.nb.GSOSize != 0 {
-		p.size = hdr + uint32(p.nb.GSOSize)
+	p.size = nb.Total
+	if nb.GSOType != abi.GSONone && nb.GSOSize != 0 {
+		p.size = uint32(p.l4) + uint32(hdr) + uint32(nb.GSOSize)
 	}
-	p.key.L4 = uint64(bits.RotateLeft32(ports, 16)) | uint64(p.proto)<<32
-	p.hash = w.conns.Hash(&p.key)
+	p.key.L4 = uint64(bits.RotateLeft32(binary.BigEndian.Uint32(t), 16)) | uint64(p.proto)<<32
 	p.fast = true
 }
 
@@ -206,8 +226,7 @@ func (w *Worker) handle(p *pkt) {
 }
 
 // pass forwards a packet of a known flow, unless something about flow or
-// packet wants a closer look. All that it does, it does to the packet's own cache
-// lines and the direction's.
+// packet wants a closer look. It is what match and finish are for most packets, for all.
 func (w *Worker) pass(p *pkt) bool {
 	ref := p.ref
 	if ref == conntrack.NoRef || !w.conns.Is(ref, &p.key) {
@@ -230,30 +249,8 @@ func (w *Worker) pass(p *pkt) bool {
 		w.pipe.translated = true
 		w.translate(p, d, &c.Dirs[dir&1^1])
 	}
-	if p.n > 1 || w.tapped || d.Out >= w.tunnels {
-		w.account(p, c, dir)
-		w.send(p, d.Out)
-		return true
-	}
-	// The same for one nbuf and without calls: each costs as much as the work.
-	in, out := w.known(p.nb.IPort), w.known(d.Out)
-	if in == nil || out == nil {
-		in, out = w.counters(p.nb.IPort), w.counters(d.Out)
-	}
-	if d.Count(p.nb.Total, w.ms) {
-		c.Spill(dir)
-	}
-	n := uint64(p.nb.Total)
-	in.RxPackets++
-	in.RxBytes += n
-	out.TxPackets++
-	out.TxBytes += n
-	w.Stats.TxPackets++
-	w.Stats.TxBytes += n
-	p.hop()
-	p.nb.EPort = d.Out
-	p.nb.Flags |= abi.NbDirty
-	w.queue = append(w.queue, abi.Entry(abi.OutTX, p.idx))
+	w.account(p, c, dir)
+	w.send(p, d.Out)
 	return true
 }
 
@@ -295,11 +292,10 @@ func (p *pkt) hop() {
 		return
 	}
 	b[8]--
-	// RFC 1624 for a decrement of the high byte of a word: the sum grows by
-	// 0x100, and 0xffff stands for 0.
-	sum := uint32(b[10])<<8 + uint32(b[11]) + 0x100
-	sum += (sum + 1) >> 16
-	b[10], b[11] = byte(sum>>8), byte(sum)
+	// RFC 1624 for a decrement of the first byte of a word: the sum, in which the bytes' order
+	// makes no difference, grows by 1 there, and 0xffff stands for 0.
+	sum := uint32(binary.LittleEndian.Uint16(b[10:])) + 1
+	binary.LittleEndian.PutUint16(b[10:], uint16(sum+(sum+1)>>16))
 }
 
 // emit queues a packet for a port as it is.
