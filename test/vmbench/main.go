@@ -84,8 +84,31 @@ func parse(args []string) (options, error) {
 	if o.output != "table" && o.output != "json" {
 		return o, fmt.Errorf("-o %q: use table or json", o.output)
 	}
+	for _, l := range []struct {
+		flag, list string
+		known      []string
+	}{
+		{"kinds", o.kinds, kinds},
+		{"topologies", o.topologies, topologies},
+		{"phases", o.phases, phases},
+	} {
+		if l.list == "" && l.flag != "kinds" {
+			continue
+		}
+		for name := range strings.SplitSeq(l.list, ",") {
+			if !slices.Contains(l.known, name) {
+				return o, fmt.Errorf("-%s: %q is none of %s", l.flag, name, strings.Join(l.known, ", "))
+			}
+		}
+	}
 	return o, nil
 }
+
+// kinds of measurements, and the phases that the guest program has of them.
+var (
+	kinds  = []string{"instructions", "rates"}
+	phases = []string{"udp4", "udp6", "tcp", "rr"}
+)
 
 func run(ctx context.Context, o options, out io.Writer) error {
 	series, err := vm.Find(o.series)
