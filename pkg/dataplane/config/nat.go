@@ -32,13 +32,6 @@ type DestinationNAT struct {
 	config  *dataplanev1.DestinationNat
 }
 
-// Choice is what there is to choose from.
-type Choice struct {
-	Backends []Backend
-	// Silent: without a backend, connections are dropped and not refused.
-	Silent bool
-}
-
 // Takes tells whether connections may come from an address.
 func (n *DestinationNAT) Takes(src packet.Addr) bool {
 	if len(n.sources) == 0 {
@@ -46,13 +39,6 @@ func (n *DestinationNAT) Takes(src packet.Addr) bool {
 	}
 	a := src.Netip()
 	return slices.ContainsFunc(n.sources, func(p netip.Prefix) bool { return p.Contains(a) })
-}
-
-// Backend of a service.
-type Backend struct {
-	Addr   packet.Addr
-	Port   uint16
-	Weight int // 1 to MaxBackendWeight
 }
 
 // DestinationNAT of a destination, nil if it is not a service.
@@ -106,13 +92,13 @@ func newDestinationNAT(n *dataplanev1.DestinationNat) *DestinationNAT {
 }
 
 func newChoice(list []*dataplanev1.Backend, silent bool) Choice {
-	c := Choice{Silent: silent}
+	var backends []Backend
 	for _, b := range list {
 		if a, err := netip.ParseAddr(b.GetAddress()); err == nil {
-			c.Backends = append(c.Backends, Backend{packet.AddrFrom(a), uint16(b.GetPort()), int(max(b.GetWeight(), 1))})
+			backends = append(backends, Backend{packet.AddrFrom(a), uint16(b.GetPort()), int(max(b.GetWeight(), 1))})
 		}
 	}
-	return c
+	return NewChoice(backends, silent)
 }
 
 // SourceNAT is a rule that gives connections another source.

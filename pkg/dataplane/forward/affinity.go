@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"netio.dev/netio/pkg/dataplane/config"
+	"netio.dev/netio/pkg/dataplane/hash"
 	"netio.dev/netio/pkg/dataplane/packet"
 )
 
@@ -42,7 +43,7 @@ func (a affinity) ended(now uint32) bool { return now-a.seen > a.expiry }
 
 // backend is a client's backend at a time in ms of the connection table's clock.
 // Unless it is to be kept, nothing is remembered.
-func (a *affinities) backend(n *config.DestinationNAT, backends []config.Backend, t packet.Tuple, now uint32, keep bool) *config.Backend {
+func (a *affinities) backend(n *config.DestinationNAT, choice *config.Choice, t packet.Tuple, now uint32, keep bool) *config.Backend {
 	key := affinityKey{client: t.Src, service: t.Dst, port: t.DstPort, proto: t.Proto}
 	lasts := uint32(n.Affinity / time.Millisecond)
 	a.mu.Lock()
@@ -50,11 +51,11 @@ func (a *affinities) backend(n *config.DestinationNAT, backends []config.Backend
 	was, known := a.known[key]
 	i := -1
 	if known && !was.ended(now) {
-		i = slices.IndexFunc(backends, func(b config.Backend) bool { return b.Addr == was.addr && b.Port == was.port })
+		i = slices.IndexFunc(choice.Backends, func(b config.Backend) bool { return b.Addr == was.addr && b.Port == was.port })
 	}
-	b := &backends[max(i, 0)]
+	b := &choice.Backends[max(i, 0)]
 	if i < 0 {
-		b = choose(backends, mix(mix(t.Src.Hi, t.Src.Lo), uint64(now/lasts)))
+		b = choice.Pick(hash.Mix(hash.Mix(t.Src.Hi, t.Src.Lo), uint64(now/lasts)))
 	}
 	if keep && (known || a.room(now)) {
 		a.known[key] = affinity{b.Addr, b.Port, now, lasts}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/cpu"
 
 	"netio.dev/netio/pkg/dataplane/conntrack"
+	"netio.dev/netio/pkg/dataplane/hash"
 )
 
 // homes tells which lane's table has a connection, for the workers of the other
@@ -54,12 +55,12 @@ func newHomes(conns int) *homes {
 
 // buckets are the two places of a tuple, and its tag.
 func (h *homes) buckets(k *conntrack.Key) (b [2][]atomic.Uint64, tag uint64) {
-	x := mix(mix(k.Src.Hi^h.seed[0], k.Src.Lo^h.seed[1]), mix(k.Dst.Hi^h.seed[1], k.Dst.Lo^h.seed[0])^k.L4)
-	x = scramble(x ^ h.seed[0])
-	one, two := x>>h.shift, scramble(x)>>h.shift
+	x := hash.Mix(hash.Mix(k.Src.Hi^h.seed[0], k.Src.Lo^h.seed[1]), hash.Mix(k.Dst.Hi^h.seed[1], k.Dst.Lo^h.seed[0])^k.L4)
+	x = hash.Scramble(x ^ h.seed[0])
+	one, two := x>>h.shift, hash.Scramble(x)>>h.shift
 	b[0] = h.slots[one*homeBucket:][:homeBucket]
 	b[1] = h.slots[two*homeBucket:][:homeBucket]
-	return b, scramble(x^h.seed[1]) &^ homeLane
+	return b, hash.Scramble(x^h.seed[1]) &^ homeLane
 }
 
 // is tells whether a slot has a tag.

@@ -4,12 +4,11 @@ package forward
 
 import (
 	"fmt"
-	"math"
-	"math/bits"
 	"slices"
 
 	"netio.dev/netio/pkg/dataplane/config"
 	"netio.dev/netio/pkg/dataplane/conntrack"
+	"netio.dev/netio/pkg/dataplane/hash"
 	"netio.dev/netio/pkg/dataplane/packet"
 )
 
@@ -43,7 +42,7 @@ func destinationNAT(w *Worker, f *flow) Reason {
 	if f.keep && slices.ContainsFunc(choice.Backends, func(b config.Backend) bool { return b.Addr == f.kept.Dst && b.Port == f.kept.DstPort }) {
 		f.out.Dst, f.out.DstPort = f.kept.Dst, f.kept.DstPort
 	} else {
-		b := w.backend(n, choice.Backends, f)
+		b := w.backend(n, choice, f)
 		f.out.Dst, f.out.DstPort = b.Addr, b.Port
 		f.moved = f.keep
 	}
@@ -70,49 +69,11 @@ func (f *flow) whyBackend(n int) string {
 }
 
 // backend picks a backend for a connection.
-func (w *Worker) backend(n *config.DestinationNAT, backends []config.Backend, f *flow) *config.Backend {
+func (w *Worker) backend(n *config.DestinationNAT, choice *config.Choice, f *flow) *config.Backend {
 	if n.Affinity == 0 {
-		return choose(backends, mix(mix(f.orig.Src.Hi, f.orig.Src.Lo), uint64(f.orig.SrcPort)<<16|uint64(f.orig.DstPort)))
+		return choice.Pick(hash.Mix(hash.Mix(f.orig.Src.Hi, f.orig.Src.Lo), uint64(f.orig.SrcPort)<<16|uint64(f.orig.DstPort)))
 	}
-	return w.affinity.backend(n, backends, f.orig, w.ms, f.trace == nil)
-}
-
-// choose picks a backend by weighted rendezvous hashing of what tells connections
-// apart: a backend that comes or goes moves its own share of them only.
-func choose(backends []config.Backend, connection uint64) *config.Backend {
-	weighted := slices.ContainsFunc(backends, func(b config.Backend) bool { return b.Weight != backends[0].Weight })
-	best := &backends[0]
-	most, score := uint64(0), math.Inf(-1)
-	for i := range backends {
-		b := &backends[i]
-		h := scramble(connection ^ mix(b.Addr.Hi^uint64(b.Port), b.Addr.Lo))
-		if !weighted {
-			if h >= most {
-				most, best = h, b
-			}
-			continue
-		}
-		// The largest of k draws from (0, 1) is distributed as the k-th root of one:
-		// compare log(u)/k.
-		u := (float64(h>>11) + 0.5) / (1 << 53)
-		if s := math.Log(u) / float64(b.Weight); s > score {
-			score, best = s, b
-		}
-	}
-	return best
-}
-
-func mix(a, b uint64) uint64 {
-	hi, lo := bits.Mul64(a^0x9e3779b97f4a7c15, b^0xd6e8feb86659fd93)
-	return hi ^ lo
-}
-
-// scramble makes neighbours independent (the finalizer of SplitMix64): the
-// backends of a service have addresses in a row.
-func scramble(h uint64) uint64 {
-	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
-	h = (h ^ h>>27) * 0x94d049bb133111eb
-	return h ^ h>>31
+	return w.affinity.backend(n, choice, f.orig, w.ms, f.trace == nil)
 }
 
 // natTries is how many source ports of an address are tried for a connection.
@@ -182,7 +143,7 @@ func (w *Worker) translateSource(f *flow, name string, addresses []packet.Addr, 
 		f.out.Src, f.out.SrcPort = f.kept.Src, f.kept.SrcPort
 		return ReasonNone
 	}
-	h := mix(f.orig.Src.Hi, f.orig.Src.Lo)
+	h := hash.Mix(f.orig.Src.Hi, f.orig.Src.Lo)
 	for i := range addresses {
 		f.out.Src = addresses[(h+uint64(i))%uint64(len(addresses))]
 		if w.freePort(f, first, last) {
@@ -200,7 +161,7 @@ func (w *Worker) translateSource(f *flow, name string, addresses []packet.Addr, 
 func (w *Worker) freePort(f *flow, first, last uint16) bool {
 	icmp := f.out.Proto == packet.ProtoICMP || f.out.Proto == packet.ProtoICMPv6
 	span := uint32(last) - uint32(first) + 1
-	start := uint32(mix(uint64(f.orig.SrcPort)<<16|uint64(f.orig.DstPort), f.orig.Src.Lo^f.orig.Dst.Lo)) % span
+	start := uint32(hash.Mix(uint64(f.orig.SrcPort)<<16|uint64(f.orig.DstPort), f.orig.Src.Lo^f.orig.Dst.Lo)) % span
 	for try := range uint32(natTries) {
 		port := f.orig.SrcPort
 		switch {

@@ -189,11 +189,11 @@ func TestDestinationNAT(t *testing.T) {
 
 // weighted is a service with backends of these weights.
 func weighted(affinity time.Duration, weights ...int) *config.DestinationNAT {
-	n := &config.DestinationNAT{Affinity: affinity}
+	var backends []config.Backend
 	for i, w := range weights {
-		n.Backends = append(n.Backends, config.Backend{Addr: packet.Addr4(10<<24 | 1<<16 | uint32(i)), Port: 8080, Weight: w})
+		backends = append(backends, config.Backend{Addr: packet.Addr4(10<<24 | 1<<16 | uint32(i)), Port: 8080, Weight: w})
 	}
-	return n
+	return &config.DestinationNAT{Affinity: affinity, Choice: config.NewChoice(backends, false)}
 }
 
 // TestChoose: backends get their shares, and keep them.
@@ -203,7 +203,7 @@ func TestChoose(t *testing.T) {
 	}
 	worker := &Worker{affinity: &affinities{}}
 	choose := func(n *config.DestinationNAT, t packet.Tuple) *config.Backend {
-		return worker.backend(n, n.Backends, &flow{orig: t})
+		return worker.backend(n, &n.Choice, &flow{orig: t})
 	}
 	const flows = 60000
 	for _, weights := range [][]int{{1}, {1, 1, 1}, {5, 5, 5, 5}, {1, 2, 3}, {256, 1}, {1, 1, 8}} {

@@ -156,7 +156,7 @@ func TestAffinity(t *testing.T) {
 		return packet.Tuple{Src: packet.Addr4(10<<24 | uint32(i)), Dst: addr("10.96.0.1"), SrcPort: uint16(i), DstPort: 80, Proto: 6}
 	}
 	at := func(a *affinities, d time.Duration, i int) packet.Addr {
-		return a.backend(n, n.Backends, client(i), uint32(d/time.Millisecond), true).Addr
+		return a.backend(n, &n.Choice, client(i), uint32(d/time.Millisecond), true).Addr
 	}
 	t.Run("as long as it comes back in time", func(t *testing.T) {
 		a := &affinities{}
@@ -191,7 +191,8 @@ func TestAffinity(t *testing.T) {
 				rest = append(rest, b)
 			}
 		}
-		next := a.backend(n, rest, client(1), 1, true).Addr
+		fewer := config.NewChoice(rest, false)
+		next := a.backend(n, &fewer, client(1), 1, true).Addr
 		if next == first {
 			t.Fatal("it is still given out")
 		}
@@ -201,7 +202,7 @@ func TestAffinity(t *testing.T) {
 	})
 	t.Run("looking remembers nothing", func(t *testing.T) {
 		a := &affinities{}
-		a.backend(n, n.Backends, client(1), 0, false)
+		a.backend(n, &n.Choice, client(1), 0, false)
 		if len(a.known) != 0 {
 			t.Errorf("%d are remembered", len(a.known))
 		}

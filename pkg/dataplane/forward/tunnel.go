@@ -9,6 +9,7 @@ import (
 
 	"netio.dev/netio/pkg/dataplane/abi"
 	"netio.dev/netio/pkg/dataplane/config"
+	"netio.dev/netio/pkg/dataplane/hash"
 	"netio.dev/netio/pkg/dataplane/packet"
 )
 
@@ -157,12 +158,12 @@ func entropy(b []byte) uint16 {
 		}
 		h = binary.BigEndian.Uint64(b[12:])
 	} else {
-		h = mix(binary.BigEndian.Uint64(b[8:])^binary.BigEndian.Uint64(b[24:]), binary.BigEndian.Uint64(b[16:])^binary.BigEndian.Uint64(b[32:]))
+		h = hash.Mix(binary.BigEndian.Uint64(b[8:])^binary.BigEndian.Uint64(b[24:]), binary.BigEndian.Uint64(b[16:])^binary.BigEndian.Uint64(b[32:]))
 	}
 	if packet.HasPorts(proto) && l4+4 <= len(b) {
 		h ^= uint64(binary.BigEndian.Uint32(b[l4:])) << 7
 	}
-	return uint16(mix(h, uint64(proto)) >> 48)
+	return uint16(hash.Mix(h, uint64(proto)) >> 48)
 }
 
 // unsent gives up a packet for a port that is not there any more.
