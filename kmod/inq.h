@@ -11,13 +11,13 @@
 static inline u32 netio_inq_entry(const struct netio_lane *lane, u32 pos,
 				  u32 action, u32 param)
 {
-	return NETIO_TOGGLE(pos, lane->inst->order) |
+	return NETIO_TOGGLE(pos, lane->order) |
 	       action << NETIO_ENT_ACTION_SHIFT | param;
 }
 
 static inline u32 *netio_inq_slot(const struct netio_lane *lane, u32 pos)
 {
-	return &lane->inq[pos & ((1U << lane->inst->order) - 1)];
+	return &lane->inq[pos & lane->mask];
 }
 
 static inline u32 netio_inq_reserve(const struct netio_lane *lane, u32 n)
@@ -31,10 +31,10 @@ static inline u32 netio_inq_reserve(const struct netio_lane *lane, u32 n)
  */
 void netio_inq_put(struct netio_lane *lane, u32 action, const u32 *idx, u32 n);
 
-/* The same for one nbuf, as most packets are. */
-static inline void netio_inq_put_one(struct netio_lane *lane, u32 action, u32 idx)
+/* The same for one nbuf, as most packets are: nb, of index idx. */
+static inline void netio_inq_put_one(struct netio_lane *lane, u32 action,
+				     struct netio_nb *nb, u32 idx)
 {
-	struct netio_nb *nb = &lane->inst->nb[idx];
 	u32 pos = netio_inq_reserve(lane, 1);
 
 	nb->lane = lane->number;

@@ -106,6 +106,8 @@ static void netio_lane_init(struct netio_instance *inst, u32 number)
 
 	lane->inst = inst;
 	lane->number = number;
+	lane->order = inst->order;
+	lane->mask = (1U << inst->order) - 1;
 	lane->d = base + a->dlane_off + (u64)number * NETIO_PAGE_SIZE;
 	lane->p = base + a->plane_off + (u64)number * NETIO_PAGE_SIZE;
 	lane->inq = base + a->inq_off + ring;

@@ -38,6 +38,8 @@ struct netio_lane {
 	struct netio_plane *p;
 	u32 *inq;
 	u32 *outq;
+	u32 mask;		/* of a position: its slot */
+	u8 order;		/* of both rings, as in inst */
 	u8 number;
 
 	/* InQ */

@@ -83,6 +83,13 @@ u32 netio_nb_alloc_slow(struct netio_instance *inst)
 	return idx != NETIO_NB_NONE ? idx : netio_nb_steal(inst);
 }
 
+u64 netio_clock_tick(struct netio_nb_cache *c, unsigned long ticks)
+{
+	c->ticks = ticks;
+	c->now = ktime_get_coarse_ns();
+	return c->now;
+}
+
 u32 netio_nb_alloc_many(struct netio_instance *inst, u32 *idx, u32 n)
 {
 	u32 got;

@@ -35,6 +35,8 @@ struct netio_nb {
 struct netio_nb_cache {
 	u32 count;	/* slots that may have one; the others have none */
 	u32 idx[64];
+	unsigned long ticks;	/* jiffies at which now was looked at */
+	u64 now;		/* CLOCK_MONOTONIC in ns, see netio_clock() */
 };
 
 int netio_nbs_init(struct netio_instance *inst);
@@ -56,6 +58,19 @@ static inline u32 netio_nb_pop(struct netio_nb_cache *c)
 }
 
 u32 netio_nb_alloc_slow(struct netio_instance *inst);
+
+u64 netio_clock_tick(struct netio_nb_cache *c, unsigned long ticks);
+
+/* CLOCK_MONOTONIC in ns as of about the last tick. Softirqs are off. */
+static inline u64 netio_clock(struct netio_instance *inst)
+{
+	struct netio_nb_cache *c = this_cpu_ptr(inst->caches);
+
+	unsigned long ticks = jiffies;
+
+	/* It moves on at a tick, and asking for it costs as much as a packet's headers. */
+	return likely(c->ticks == ticks) ? c->now : netio_clock_tick(c, ticks);
+}
 
 /* An empty nbuf of the device, or NETIO_NB_NONE. Softirqs are off. */
 static inline u32 netio_nb_alloc(struct netio_instance *inst)

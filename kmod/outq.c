@@ -47,12 +47,7 @@ static struct netio_cb *netio_cb(const struct sk_buff *skb)
 static u32 netio_outq_load(struct netio_lane *lane, u32 pos)
 {
 	/* (D): who sees an entry sees the nbuf behind it */
-	return smp_load_acquire(&lane->outq[pos & ((1U << lane->inst->order) - 1)]);
-}
-
-static bool netio_outq_present(struct netio_lane *lane, u32 entry, u32 pos)
-{
-	return (entry & NETIO_ENT_TOGGLE) == NETIO_TOGGLE(pos, lane->inst->order);
+	return smp_load_acquire(&lane->outq[pos & lane->mask]);
 }
 
 static u32 netio_deadman_us(struct netio_lane *lane)
@@ -71,15 +66,16 @@ static void netio_bad(struct netio_lane *lane)
 	trace_netio_bad_entry(lane, lane->head);
 }
 
-/* Takes an index of the process's; false: it is not its to give. */
-static __always_inline bool netio_take(struct netio_lane *lane, u32 *idx)
+/* Takes an nbuf of the process's; NULL: it is not its to give. */
+static __always_inline struct netio_nb *netio_take(struct netio_instance *inst, u32 *idx)
 {
-	struct netio_instance *inst = lane->inst;
+	struct netio_nb *nb;
 
 	if (unlikely(*idx >= inst->nbuf_count))
-		return false;
+		return NULL;
 	*idx = array_index_nospec(*idx, inst->nbuf_count);
-	return netio_nb_take(&inst->nb[*idx]);
+	nb = &inst->nb[*idx];
+	return netio_nb_take(nb) ? nb : NULL;
 }
 
 /* An nbuf that has a packet still, or what is left of its accounts. */
@@ -156,11 +152,12 @@ static void netio_drop(struct netio_lane *lane, struct netio_run *run, u32 len,
 }
 
 /* TX and CLONE of an skb to a port that is there. */
-static __always_inline bool netio_send_skb(struct netio_lane *lane,
+static __always_inline bool netio_send_skb(struct netio_instance *inst,
+					   struct netio_lane *lane,
 					   struct netio_run *run,
 					   struct sk_buff *skb)
 {
-	struct netio_iface *iface = netio_iface_get(lane->inst, run->eport);
+	struct netio_iface *iface = netio_iface_get(inst, run->eport);
 
 	if (unlikely(!iface || !netif_running(iface->dev)))
 		return false;
@@ -210,7 +207,7 @@ static __always_inline void netio_send(struct netio_lane *lane, struct netio_run
 	    netio_send_nbufs(lane, run, idx, n))
 		return;
 	skb = netio_packet_send(lane, idx, n, clone, &run->eport);
-	if (IS_ERR(skb) || unlikely(!netio_send_skb(lane, run, skb)))
+	if (IS_ERR(skb) || unlikely(!netio_send_skb(inst, lane, run, skb)))
 		netio_not_sent(lane, run, &inst->nb[idx[0]], skb);
 	if (!clone) {
 		netio_release(lane, run, idx, n);
@@ -218,6 +215,29 @@ static __always_inline void netio_send(struct netio_lane *lane, struct netio_run
 	}
 	for (i = 0; i < n; i++)
 		netio_nb_give(&inst->nb[idx[i]]);
+}
+
+/* TX of what is as it came in, but for what the headers say: false if it is not that. */
+static __always_inline bool netio_send_back(struct netio_instance *inst,
+					    struct netio_lane *lane, struct netio_run *run,
+					    struct netio_nb *nb, u32 idx)
+{
+	struct sk_buff *skb;
+
+	if (unlikely(READ_ONCE(inst->drivers)))
+		return false;
+	skb = netio_packet_back(inst, nb, &run->eport);
+	if (!skb)
+		return false;
+	if (unlikely(!netio_send_skb(inst, lane, run, skb)))
+		netio_not_sent(lane, run, nb, skb);
+	run->freed[run->freed_count++] = idx;
+	return true;
+}
+
+static noinline void netio_send_one(struct netio_lane *lane, struct netio_run *run, u32 idx)
+{
+	netio_send(lane, run, &idx, 1, false);
 }
 
 static void netio_want(struct netio_lane *lane, u32 count)
@@ -231,7 +251,7 @@ static void netio_want(struct netio_lane *lane, u32 count)
 		if (idx == NETIO_NB_NONE)
 			break;
 		netio_packet_clear(inst->nb[idx].buf);
-		netio_inq_put_one(lane, NETIO_IN_GRANT, idx);
+		netio_inq_put_one(lane, NETIO_IN_GRANT, &inst->nb[idx], idx);
 	}
 	if (n < count)
 		netio_event_denied(lane, count - n);
@@ -249,7 +269,7 @@ static noinline void netio_tx(struct netio_lane *lane, struct netio_run *run,
 
 	for (i = 0; i < n; i++) {
 		idx[taken] = idx[i];
-		if (likely(netio_take(lane, &idx[taken])))
+		if (likely(netio_take(lane->inst, &idx[taken])))
 			taken++;
 	}
 	if (likely(whole && taken == n)) {
@@ -286,7 +306,7 @@ static u32 netio_chain(struct netio_lane *lane, struct netio_run *run, u32 e)
 		if (whole || n == NETIO_CHAIN_MAX)
 			break;
 		e = netio_outq_load(lane, lane->head + n);
-		if (!netio_outq_present(lane, e, lane->head + n)) {
+		if (!netio_present(lane, e, lane->head + n)) {
 			lane->partial = n;
 			return 0;
 		}
@@ -310,7 +330,7 @@ static noinline void netio_entry(struct netio_lane *lane, struct netio_run *run,
 		netio_tx(lane, run, &param, 1, true, true);
 		break;
 	case NETIO_OUT_FREE:
-		if (netio_take(lane, &param))
+		if (netio_take(lane->inst, &param))
 			netio_release(lane, run, &param, 1);
 		else
 			netio_bad(lane);
@@ -321,7 +341,7 @@ static noinline void netio_entry(struct netio_lane *lane, struct netio_run *run,
 		break;
 	case NETIO_OUT_FETCH:
 		netio_flush_freed(lane, run);
-		if (netio_take(lane, &param))
+		if (netio_take(lane->inst, &param))
 			netio_packet_fetch(lane, param);
 		else
 			netio_bad(lane);
@@ -337,7 +357,7 @@ static void netio_refused(struct netio_lane *lane, struct netio_run *run, u32 e)
 	u32 idx = e & NETIO_ENT_PARAM_MASK;
 
 	lane->chain_refused = e & NETIO_ENT_MORE;
-	if (netio_action(e) == NETIO_OUT_TX && netio_take(lane, &idx))
+	if (netio_action(e) == NETIO_OUT_TX && netio_take(lane->inst, &idx))
 		netio_release(lane, run, &idx, 1);
 }
 
@@ -362,21 +382,25 @@ static noinline u32 netio_other(struct netio_lane *lane, struct netio_run *run, 
 }
 
 /* The next packet or entry, if it is there: the number of entries taken. */
-static __always_inline u32 netio_next(struct netio_lane *lane, struct netio_run *run)
+static __always_inline u32 netio_next(struct netio_instance *inst, struct netio_lane *lane,
+				      struct netio_run *run)
 {
 	u32 head = lane->head, e = netio_outq_load(lane, head);
-	u32 param = e & NETIO_ENT_PARAM_MASK;
+	const u32 what = NETIO_ENT_MORE | NETIO_ENT_ACTION_MASK << NETIO_ENT_ACTION_SHIFT;
+	u32 idx = e & NETIO_ENT_PARAM_MASK;
+	struct netio_nb *nb;
 
-	if (!netio_outq_present(lane, e, head))
+	if (!netio_present(lane, e, head))
 		return 0;
-	if (unlikely(netio_action(e) != NETIO_OUT_TX || e & NETIO_ENT_MORE ||
+	if (unlikely((e & what) != NETIO_OUT_TX << NETIO_ENT_ACTION_SHIFT ||
 		     lane->chain_refused))
 		return netio_other(lane, run, e);
 	WRITE_ONCE(lane->head, head + 1);
-	if (likely(netio_take(lane, &param)))
-		netio_send(lane, run, &param, 1, false);
-	else
+	nb = netio_take(inst, &idx);
+	if (unlikely(!nb))
 		netio_bad(lane);
+	else if (unlikely(!netio_send_back(inst, lane, run, nb, idx)))
+		netio_send_one(lane, run, idx);
 	return 1;
 }
 
@@ -533,7 +557,7 @@ static u32 netio_outq_run(struct netio_lane *lane, u32 budget)
 	spin_lock(&lane->out_lock);
 	read_lock(&inst->walk_lock);
 	lane->partial = 0;
-	while (n < budget && (k = netio_next(lane, &run)) != 0) {
+	while (n < budget && (k = netio_next(inst, lane, &run)) != 0) {
 		n += k;
 		if (run.freed_count >= NETIO_RUN_MAX)
 			netio_flush_freed(lane, &run);

@@ -22,50 +22,58 @@
 #define NETIO_UDP_SEGMENTS_MAX	64
 
 /*
- * Bytes of headers that must be in the nbuf: to the end of the L4 header, as
- * far as it is TCP or UDP right behind the L3 header. 0: not known, so up to
- * NETIO_PARK_COPY_MIN bytes. -1: not a packet. *copy are the bytes that go there
- * if there are so many. Reads within the linear part.
+ * What of a packet must be in the nbuf. len: its headers, to the end of the L4 header as
+ * far as that is TCP or UDP right behind the L3 header; 0: not known, -1: not a packet.
+ * copy: as many bytes go there if there are so many.
  */
-static __always_inline int netio_headers_in(const u8 *b, u32 have, u32 *copy)
+struct netio_headers {
+	int len;
+	u32 copy;
+};
+
+/* Reads within the linear part. */
+static __always_inline struct netio_headers netio_headers_in(const u8 *b, u32 have)
 {
+	struct netio_headers hdr = { 0, NETIO_PARK_COPY_MIN };
 	u8 proto;
 	u32 l3;
 
-	*copy = NETIO_PARK_COPY_MIN;
 	if (have < 1)
-		return 0;
+		return hdr;
 	if (b[0] >> 4 == 4) {
 		if (have < sizeof(struct iphdr))
-			return 0;
+			return hdr;
 		l3 = (b[0] & 15) * 4;
 		proto = b[9];
 	} else if (b[0] >> 4 == 6) {
 		if (have < sizeof(struct ipv6hdr))
-			return 0;
+			return hdr;
 		l3 = sizeof(struct ipv6hdr);
 		proto = b[6];
 	} else {
-		return -1;
+		hdr.len = -1;
+		return hdr;
 	}
 	if (proto == IPPROTO_UDP) {
-		*copy = NETIO_PARK_COPY_UDP;
-		return l3 + sizeof(struct udphdr);
+		hdr.copy = NETIO_PARK_COPY_UDP;
+		hdr.len = l3 + sizeof(struct udphdr);
+	} else if (proto == IPPROTO_TCP && have >= l3 + sizeof(struct tcphdr)) {
+		hdr.len = l3 + (b[l3 + 12] >> 4) * 4;
 	}
-	if (proto == IPPROTO_TCP && have >= l3 + sizeof(struct tcphdr))
-		return l3 + (b[l3 + 12] >> 4) * 4;
-	return 0;
+	return hdr;
 }
 
 /* The same of a packet whose headers lie in fragments: what they are is known after. */
-static noinline int netio_headers_pull(struct sk_buff *skb, u32 *copy)
+static noinline struct netio_headers netio_headers_pull(struct sk_buff *skb)
 {
-	int hdr_len;
+	struct netio_headers hdr = { -1, 0 };
 
 	if (!pskb_may_pull(skb, min_t(u32, skb->len, NETIO_PARK_COPY_UDP)))
-		return -1;
-	hdr_len = netio_headers_in(skb->data, skb_headlen(skb), copy);
-	return hdr_len > (int)skb_headlen(skb) ? 0 : hdr_len;
+		return hdr;
+	hdr = netio_headers_in(skb->data, skb_headlen(skb));
+	if (hdr.len > (int)skb_headlen(skb))
+		hdr.len = 0;
+	return hdr;
 }
 
 /* The same for both directions of a flow; fragments go by their addresses. */
@@ -113,12 +121,6 @@ static u8 netio_gso_type(const struct sk_buff *skb)
 	return NETIO_GSO_UDP_L4;
 }
 
-/* Not ktime_get(): it costs as much as a look at a packet's headers. */
-static noinline u64 netio_clock(void)
-{
-	return ktime_get_coarse_ns();
-}
-
 /* All of bytes 0-63: the process has written there before. */
 static __always_inline void netio_describe(struct netio_nbuf *h,
 					   const struct sk_buff *skb, u32 port,
@@ -134,14 +136,15 @@ static __always_inline void netio_describe(struct netio_nbuf *h,
 	h->gso_type = NETIO_GSO_NONE;
 	h->gso_size = 0;
 	h->hdr_len = hdr_len;
-	h->csum_start = 0;
-	h->csum_offset = 0;
-	if (skb->ip_summed == CHECKSUM_PARTIAL) {
+	if (likely(skb->ip_summed == CHECKSUM_PARTIAL)) {
 		flags |= NETIO_NB_CSUM_PARTIAL;
 		h->csum_start = skb_checksum_start_offset(skb);
 		h->csum_offset = skb->csum_offset;
-	} else if (skb->ip_summed == CHECKSUM_UNNECESSARY) {
-		flags |= NETIO_NB_CSUM_VALID;
+	} else {
+		if (skb->ip_summed == CHECKSUM_UNNECESSARY)
+			flags |= NETIO_NB_CSUM_VALID;
+		h->csum_start = 0;
+		h->csum_offset = 0;
 	}
 	if (skb_is_gso(skb)) {
 		h->gso_type = netio_gso_type(skb);
@@ -217,7 +220,7 @@ static noinline int netio_receive_whole(struct netio_iface *iface,
 		inst->nb[idx[i]].iport = iface->port;
 	netio_describe(inst->nb[idx[0]].buf, skb, iface->port,
 		       min_t(u32, skb->len, NETIO_NBUF_FILL), hdr_len, hash,
-		       lane->number, flags, netio_clock());
+		       lane->number, flags, netio_clock(inst));
 	atomic64_add(skb->len > NETIO_PARK_COPY_MIN ?
 		     skb->len - NETIO_PARK_COPY_MIN : 0,
 		     (atomic64_t *)&lane->d->copied);
@@ -229,22 +232,21 @@ static noinline int netio_receive_whole(struct netio_iface *iface,
 int netio_packet_receive(struct netio_iface *iface, struct sk_buff *skb)
 {
 	struct netio_instance *inst = iface->inst;
-	u32 len = skb->len, copied, parked, idx, hash = 0, copy;
+	u32 len = skb->len, copied, parked, idx, hash = 0;
 	struct netio_lane *lane = &inst->lanes[0];
-	u64 now = netio_clock();
+	struct netio_headers hdr;
 	struct netio_nb *nb;
 	u16 flags = 0;
-	int hdr_len;
 
 	if (unlikely(!len || len > 0xffff + NETIO_HEADROOM))
 		return -EINVAL;
-	hdr_len = netio_headers_in(skb->data, skb_headlen(skb), &copy);
-	if (unlikely(hdr_len <= 0 || hdr_len > skb_headlen(skb) ||
-		     (copy == NETIO_PARK_COPY_UDP &&
-		      skb_headlen(skb) < min(len, copy)))) {
-		if (hdr_len >= 0)
-			hdr_len = netio_headers_pull(skb, &copy);
-		if (hdr_len < 0)
+	hdr = netio_headers_in(skb->data, skb_headlen(skb));
+	if (unlikely(hdr.len <= 0 || hdr.len > skb_headlen(skb) ||
+		     (hdr.copy == NETIO_PARK_COPY_UDP &&
+		      skb_headlen(skb) < min(len, hdr.copy)))) {
+		if (hdr.len >= 0)
+			hdr = netio_headers_pull(skb);
+		if (hdr.len < 0)
 			return -EINVAL;
 	}
 	if (unlikely(inst->lane_count > 1)) {
@@ -253,14 +255,14 @@ int netio_packet_receive(struct netio_iface *iface, struct sk_buff *skb)
 		flags = NETIO_NB_HASH;
 	}
 	if (unlikely(READ_ONCE(iface->sh->flags) & NETIO_PORT_F_WHOLE)) {
-		int err = netio_receive_whole(iface, lane, skb, hdr_len, hash, flags);
+		int err = netio_receive_whole(iface, lane, skb, hdr.len, hash, flags);
 
 		if (err)
 			return err;
 		goto done;
 	}
 
-	copied = min_t(u32, skb_headlen(skb), copy);
+	copied = min_t(u32, skb_headlen(skb), hdr.copy);
 	parked = len - copied;
 	if (unlikely(!netio_iface_charge(iface, 1, parked)))
 		return -ENOBUFS;
@@ -272,8 +274,8 @@ int netio_packet_receive(struct netio_iface *iface, struct sk_buff *skb)
 	nb = &inst->nb[idx];
 	if (parked)
 		flags |= NETIO_NB_PARKED;
-	netio_describe(nb->buf, skb, iface->port, copied, hdr_len, hash,
-		       lane->number, flags, now);
+	netio_describe(nb->buf, skb, iface->port, copied, hdr.len, hash,
+		       lane->number, flags, netio_clock(inst));
 	memcpy((u8 *)nb->buf + NETIO_NBUF_DATA, skb->data, copied);
 	/* It may stay for long: hold nothing that others wait for. */
 	nf_reset_ct(skb);
@@ -283,7 +285,7 @@ int netio_packet_receive(struct netio_iface *iface, struct sk_buff *skb)
 	nb->iport = iface->port;
 	nb->parked = parked;
 	nb->copied = copied;
-	netio_inq_put_one(lane, NETIO_IN_RX, idx);
+	netio_inq_put_one(lane, NETIO_IN_RX, nb, idx);
 done:
 	trace_netio_receive(lane, iface->port, len);
 	atomic64_inc((atomic64_t *)&lane->d->rx_packets);
@@ -672,10 +674,9 @@ int netio_packet_give(struct netio_iface *iface, const struct netio_frame *f)
 	const u8 *b = (const u8 *)nb->buf + first->off;
 	struct netio_lane *lane = &inst->lanes[0];
 	bool hashed = inst->lane_count > 1;
-	u32 idx[NETIO_CHAIN_MAX], hash = 0, copy, i;
-	int hdr_len;
+	u32 idx[NETIO_CHAIN_MAX], hash = 0, i;
+	int hdr_len = netio_headers_in(b, first->len).len;
 
-	hdr_len = netio_headers_in(b, first->len, &copy);
 	if (unlikely(hdr_len < 0 || f->len > 0xffff + NETIO_HEADROOM))
 		return -EINVAL;
 	if (unlikely(hdr_len > first->len))

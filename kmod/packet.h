@@ -43,6 +43,45 @@ struct sk_buff *netio_packet_send(struct netio_lane *lane, const u32 *idx,
 				  u32 n, bool clone, u32 *eport);
 
 /*
+ * The usual case of netio_packet_send(): one nbuf, whose packet comes back in the size
+ * and with the offloads that it came with, is not segmented and shared with nobody.
+ * NULL: it is not that, and nothing has been done.
+ */
+static __always_inline struct sk_buff *
+netio_packet_back(struct netio_instance *inst, struct netio_nb *nb, u32 *eport)
+{
+	const struct netio_nbuf *h = nb->buf;
+	u16 flags = READ_ONCE(h->flags);
+	struct sk_buff *skb = nb->skb;
+	u32 copied = nb->copied;
+
+	if (unlikely(!skb || skb_is_gso(skb) || skb_cloned(skb) ||
+		     READ_ONCE(h->off) != NETIO_NBUF_DATA || READ_ONCE(h->len) != copied ||
+		     READ_ONCE(h->total) != skb->len || READ_ONCE(h->hdr_len) > copied ||
+		     READ_ONCE(h->gso_type) || READ_ONCE(h->gso_size) || READ_ONCE(h->encap) ||
+		     !(flags & NETIO_NB_PARKED) != (skb->len == copied)))
+		return NULL;
+	if (flags & NETIO_NB_CSUM_PARTIAL &&
+	    unlikely(skb->ip_summed != CHECKSUM_PARTIAL ||
+		     READ_ONCE(h->csum_offset) != skb->csum_offset ||
+		     READ_ONCE(h->csum_start) != skb_checksum_start_offset(skb)))
+		return NULL;
+	*eport = READ_ONCE(h->eport);
+	if (unlikely(*eport >= inst->port_max))
+		return NULL;
+	netio_nb_detach(inst, nb);
+	if (!(flags & NETIO_NB_DIRTY))
+		return skb;
+	memcpy(skb->data, (const u8 *)h + NETIO_NBUF_DATA, copied);
+	skb_clear_hash(skb);
+	if (flags & NETIO_NB_CSUM_PARTIAL)
+		return skb;
+	skb->ip_summed = flags & NETIO_NB_CSUM_VALID ? CHECKSUM_UNNECESSARY : CHECKSUM_NONE;
+	skb->csum_level = 0;
+	return skb;
+}
+
+/*
  * What the process says of a packet in n nbufs of the device, without anything
  * parked: false if that is wrong, or not so.
  */
