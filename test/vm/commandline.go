@@ -13,13 +13,15 @@ import (
 )
 
 // Wire joins the network interfaces of two machines, frame by frame. It has no
-// order of starting: frames to a machine that is not there are lost.
+// order of starting: frames to a machine that is not there are lost. See NewWire,
+// NewTaps, and NewLine.
 type Wire struct {
 	MAC     string // of the interface
 	Options string // for QEMU's virtio-net device, such as "csum=off"
 
 	local, remote string     // sockets
 	queues        []*os.File // of a tap, in place of sockets
+	line          *os.File   // of NewLine, likewise
 }
 
 // NewWire returns the two ends of a wire whose sockets are in dir.
@@ -76,6 +78,10 @@ func qemuCommand(c Config, initramfs string) []string {
 			netdev = fmt.Sprintf("tap,id=net%d,vhost=off,fds=%s", i, strings.Join(fds, ":"))
 			// An interrupt for each queue of both directions, configuration and control.
 			device += fmt.Sprintf(",mq=on,vectors=%d", 2*n+2)
+		}
+		if wire.line != nil {
+			fd++
+			netdev = fmt.Sprintf("stream,id=net%d,server=off,addr.type=fd,addr.str=%d", i, fd)
 		}
 		if wire.Options != "" {
 			device += "," + wire.Options

@@ -177,6 +177,9 @@ func (m *Machine) start(initramfs string) error {
 	m.cmd.ExtraFiles = files
 	for _, wire := range m.config.Wires {
 		m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, wire.queues...)
+		if wire.line != nil {
+			m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, wire.line)
+		}
 	}
 	// No machine outlives the test.
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

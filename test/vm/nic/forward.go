@@ -6,9 +6,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -70,7 +70,8 @@ func loop(dev device.Device, knet, nic uint32, drop bool) error {
 	out := ring.NewWriter(a.OutQ(0), h.OutqOrder, &a.DLane(0).OutqHead, &a.PLane(0).OutqTail, a.DLane(0).OutqStart)
 	var took, gave [64]uint32
 	var seen uint64
-	began, was, chained := time.Now(), busy(), false
+	began, was, chained := time.Now(), idle(), false
+	dropped := a.Port(nic).RxDrop
 	action := uint32(abi.OutTX)
 	var woken uint32 // the device's sleep that was last ended
 	large := map[bool]bool{}
@@ -127,23 +128,24 @@ func loop(dev device.Device, knet, nic uint32, drop bool) error {
 				return err
 			}
 		}
-		if now := time.Now(); drop && seen > 0 && now.Sub(began) > time.Second {
-			ms := busy()
-			fmt.Printf("received %d in %d ms, busy for %d ms\n", seen, now.Sub(began).Milliseconds(), ms-was)
-			seen, began, was = 0, now, ms
+		if now := time.Now(); drop && seen > 0 && now.Sub(began) > time.Second/2 {
+			idle, lost := idle(), atomic.LoadUint64(&a.Port(nic).RxDrop)
+			took := now.Sub(began)
+			fmt.Printf("received %d, dropped %d in %d us, busy for %d us\n", seen, lost-dropped, took.Microseconds(), (took - idle + was).Microseconds())
+			seen, began, was, dropped = 0, now, idle, lost
 		}
 	}
 }
 
-// busy is for how many milliseconds the machine's CPUs have done something.
-func busy() int {
-	text, _ := os.ReadFile("/proc/stat")
-	line, _, _ := strings.Cut(string(text), "\n")
-	ticks := 0
-	for i, f := range strings.Fields(line) {
-		if n, err := strconv.Atoi(f); err == nil && i != 4 && i != 5 { // idle, iowait
-			ticks += n
-		}
+// idle is for how long the machine's CPUs have had nothing to do, to the nanosecond:
+// /proc/stat has it in ticks, and what they did by whom a tick has met.
+func idle() (d time.Duration) {
+	text, _ := os.ReadFile("/proc/timer_list")
+	for _, m := range sleeptime.FindAllSubmatch(text, -1) {
+		ns, _ := strconv.ParseInt(string(m[1]), 10, 64)
+		d += time.Duration(ns)
 	}
-	return 10 * ticks // USER_HZ is 100
+	return d
 }
+
+var sleeptime = regexp.MustCompile(`_sleeptime *: (\d+) nsecs`) // idle, iowait
