@@ -171,7 +171,6 @@ enum netio_nic_verdict netio_nic_receive(struct netio_nic *nic,
 	const u8 *l2 = netio_nic_nbuf(nic, first->index) + first->off;
 	enum netio_drop_reason reason = NETIO_DROP_RX_NO_PACKET;
 	__be16 proto;
-	bool ours;
 	u32 len;
 	int err;
 
@@ -181,11 +180,9 @@ enum netio_nic_verdict netio_nic_receive(struct netio_nic *nic,
 	if ((proto != htons(ETH_P_IP) && proto != htons(ETH_P_IPV6)) ||
 	    !ether_addr_equal(l2, nic->dev->dev_addr))
 		return NETIO_NIC_HOST;
-	rcu_read_lock();
-	ours = netio_steer_ours(rcu_dereference(nic->steer), l2 + ETH_HLEN,
-				first->len - ETH_HLEN);
-	rcu_read_unlock();
-	if (!ours)
+	/* That softirqs are off is a reader's mark as well. */
+	if (!netio_steer_ours(rcu_dereference_bh(nic->steer), l2 + ETH_HLEN,
+			      first->len - ETH_HLEN))
 		return NETIO_NIC_HOST;
 	first->off += ETH_HLEN;
 	first->len -= ETH_HLEN;

@@ -650,8 +650,8 @@ static void netio_describe_frame(struct netio_nbuf *h, const struct netio_frame 
 				 u32 port, u32 hdr_len, u32 hash, u8 lane,
 				 bool hashed)
 {
-	memset(h, 0, offsetof(struct netio_nbuf, scratch));
 	h->iport = port;
+	h->eport = 0;
 	h->off = f->pieces[0].off;
 	h->len = f->pieces[0].len;
 	h->total = f->len;
@@ -663,6 +663,10 @@ static void netio_describe_frame(struct netio_nbuf *h, const struct netio_frame 
 	h->csum_offset = f->csum_offset;
 	h->hash = hash;
 	h->tstamp = f->tstamp;
+	h->mark = 0;
+	h->encap = 0;
+	h->reserved1 = 0;
+	memset(h->reserved, 0, sizeof(h->reserved));
 	h->flags = f->flags | (hashed ? NETIO_NB_HASH : 0);
 }
 
@@ -707,7 +711,10 @@ int netio_packet_give(struct netio_iface *iface, const struct netio_frame *f)
 	}
 	netio_describe_frame(inst->nb[idx[0]].buf, f, iface->port, hdr_len, hash,
 			     lane->number, hashed);
-	netio_inq_put(lane, NETIO_IN_RX, idx, f->count);
+	if (likely(f->count == 1))
+		netio_inq_put_one(lane, NETIO_IN_RX, &inst->nb[idx[0]], idx[0]);
+	else
+		netio_inq_put(lane, NETIO_IN_RX, idx, f->count);
 	trace_netio_receive(lane, iface->port, f->len);
 	atomic64_inc((atomic64_t *)&lane->d->rx_packets);
 	return 0;

@@ -5,12 +5,12 @@
 /* nbufs that are taken at a time. */
 #define VNET_BATCH	32
 
-static bool vnet_add_buffer(struct vnet_queue *q, void *token, void *data)
+/* sg is one entry of the caller's, to be used again and again. */
+static bool vnet_add_buffer(struct vnet_queue *q, struct scatterlist *sg, void *token,
+			    void *data)
 {
-	struct scatterlist sg;
-
-	sg_init_one(&sg, data + VNET_OFF, VNET_ROOM);
-	if (virtqueue_add_inbuf(q->rx, &sg, 1, token, GFP_ATOMIC))
+	sg_set_buf(sg, data + VNET_OFF, VNET_ROOM);
+	if (virtqueue_add_inbuf(q->rx, sg, 1, token, GFP_ATOMIC))
 		return false;
 	q->rx_room--;
 	q->rx_added = true;
@@ -21,13 +21,15 @@ static bool vnet_fill_nbufs(struct vnet_queue *q)
 {
 	struct netio_nic *nic = q->vnet->nic;
 	u32 index[VNET_BATCH], n, i;
+	struct scatterlist sg;
 
+	sg_init_table(&sg, 1);
 	while (q->rx_room) {
 		n = netio_nic_take(nic, index, min_t(u32, q->rx_room, VNET_BATCH));
 		if (!n)
 			return false;
 		for (i = 0; i < n; i++)
-			if (!vnet_add_buffer(q, vnet_token(index[i]),
+			if (!vnet_add_buffer(q, &sg, vnet_token(index[i]),
 					     netio_nic_nbuf(nic, index[i])))
 				break;
 		if (unlikely(i < n)) {
@@ -40,13 +42,15 @@ static bool vnet_fill_nbufs(struct vnet_queue *q)
 
 static bool vnet_fill_pages(struct vnet_queue *q)
 {
+	struct scatterlist sg;
 	void *data;
 
+	sg_init_table(&sg, 1);
 	while (q->rx_room) {
 		data = netdev_alloc_frag(NETIO_NBUF_SIZE);
 		if (!data)
 			return false;
-		if (!vnet_add_buffer(q, data, data)) {
+		if (!vnet_add_buffer(q, &sg, data, data)) {
 			skb_free_frag(data);
 			break;
 		}
@@ -201,9 +205,11 @@ int vnet_receive(struct vnet_queue *q, int budget)
 	struct vnet *vnet = q->vnet;
 	u64 now = ktime_get_ns();
 	struct vnet_packet *p = &q->packet;
+	struct scatterlist sg;
 	int done = 0;
 	u32 i;
 
+	sg_init_table(&sg, 1);
 	while (done < budget && vnet_next(q, p)) {
 		enum netio_nic_verdict verdict = NETIO_NIC_HOST;
 
@@ -222,7 +228,7 @@ int vnet_receive(struct vnet_queue *q, int budget)
 			vnet_host(q, p);
 reuse:
 		for (i = 0; i < p->count; i++)
-			if (!vnet_add_buffer(q, p->token[i],
+			if (!vnet_add_buffer(q, &sg, p->token[i],
 					     vnet_data(vnet, p->token[i])))
 				vnet_free_buffer(vnet, p->token[i]);
 	}
