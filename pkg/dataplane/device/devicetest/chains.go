@@ -12,9 +12,6 @@ import (
 
 func testReceiveChains(t *testing.T, h Harness) {
 	dev := open(t, h, Config{})
-	if dev.Area().Header().Features&abi.FeatWhole == 0 {
-		t.Skip("the device has no whole ports")
-	}
 	w := newWorker(t, dev, 0)
 	p := newPod(t, dev, 1, device.PortConfig{MTU: 65535, Whole: true})
 	c := p.udp(p.v4, 0)

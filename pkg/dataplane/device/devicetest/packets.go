@@ -113,9 +113,6 @@ func bigDatagram(t *testing.T, w *worker, p *pod, payload []byte) packet {
 
 func testFetch(t *testing.T, h Harness) {
 	dev := open(t, h, Config{Nbufs: 64})
-	if dev.Area().Header().Features&abi.FeatPark == 0 {
-		t.Skip("the device does not park")
-	}
 	w := newWorker(t, dev, 0)
 	p := newPod(t, dev, 1, device.PortConfig{MTU: 9000})
 	want := pattern(8000, 5)

@@ -19,11 +19,17 @@ import (
 	"netio.dev/netio/pkg/dataplane/device"
 )
 
+// features are what every device has.
+const features = abi.FeatPark | abi.FeatGSO | abi.FeatCsum | abi.FeatQoS | abi.FeatWhole | abi.FeatTunnel
+
 func testArea(t *testing.T, h Harness) {
 	dev := open(t, h, Config{Lanes: 2, Nbufs: 1000, Ports: 64})
 	hdr := dev.Area().Header()
 	if hdr.Lanes != 2 || hdr.NbufCount < 1000 || hdr.PortMax < 64 || hdr.ABIVersion != abi.Version {
 		t.Errorf("header %+v", hdr)
+	}
+	if missing := features &^ hdr.Features; missing != 0 {
+		t.Errorf("features %#x, without %#x", hdr.Features, missing)
 	}
 	live := dev.Area().Live()
 	if live.Epoch == 0 || live.OwnerPID == 0 {

@@ -142,9 +142,6 @@ func testQuota(t *testing.T, h Harness) {
 // of others still pass, and all goes on when payload is given back.
 func testParkedCap(t *testing.T, h Harness) {
 	dev := open(t, h, Config{ParkedBytes: 16 << 16})
-	if dev.Area().Header().Features&abi.FeatPark == 0 {
-		t.Skip("the device does not park")
-	}
 	w := newWorker(t, dev, 0)
 	big, small := newPod(t, dev, 1, device.PortConfig{MTU: 65535}), newPod(t, dev, 2, device.PortConfig{})
 	cb, cs := big.udp(big.v4, 0), small.udp(small.v4, 0)
@@ -177,9 +174,6 @@ func testParkedCap(t *testing.T, h Harness) {
 
 func testQoS(t *testing.T, h Harness) {
 	dev := open(t, h, Config{})
-	if dev.Area().Header().Features&abi.FeatQoS == 0 {
-		t.Skip("the device has no QOS")
-	}
 	w := newWorker(t, dev, 0)
 	p := newPod(t, dev, 1, device.PortConfig{})
 	b := udpPacket(p.v4.Next(), p.v4, 1, 2000, pattern(972, 1), false)
