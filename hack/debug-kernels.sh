@@ -4,9 +4,11 @@
 # the settings in test/vm/kernels. About ten minutes of CPU time each; does
 # nothing when they are there and their settings have not changed.
 #
-#   hack/debug-kernels.sh [uml-debug | kcsan]...
+#   hack/debug-kernels.sh [uml-debug | kasan | kcsan]...
 #
 # uml-debug: KASAN, lockdep, kmemleak, fault injection, in User Mode Linux.
+# kasan: the same for QEMU with several CPUs and with NICs, which User Mode Linux
+# does not have. It is many times slower.
 # kcsan: data races, for QEMU with several CPUs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,8 +22,9 @@ configs=$PWD/test/vm/kernels
 settings() {
 	case $1 in
 	uml-debug) echo "$configs"/{network,uml,memory}.config ;;
+	kasan) echo "$configs"/{network,x86,memory}.config ;;
 	kcsan) echo "$configs"/{network,x86,races}.config ;;
-	*) die "usage: hack/debug-kernels.sh [uml-debug | kcsan]..." ;;
+	*) die "usage: hack/debug-kernels.sh [uml-debug | kasan | kcsan]..." ;;
 	esac
 }
 
@@ -66,7 +69,7 @@ compile() {
 	say "$series: $(about "$series" release)"
 }
 
-[ $# -gt 0 ] || set -- uml-debug kcsan
+[ $# -gt 0 ] || set -- uml-debug kasan kcsan
 mkdir -p "$kernels"
 exec 8>"$kernels/lock-debug"
 flock 8

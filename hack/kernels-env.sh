@@ -11,7 +11,7 @@ kernels=${NETIO_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/netio}/kernels
 # Series that are not names of a kernel to fetch, but kernels that
 # debug-kernels.sh compiles.
 # shellcheck disable=SC2034 # used by those who source this
-readonly debug_series='uml-debug kcsan'
+readonly debug_series='uml-debug kasan kcsan'
 
 say() { echo "$(basename "$0" .sh): $*"; }
 die() {

@@ -18,7 +18,7 @@ func TestFaults(t *testing.T) {
 	found := false
 	for _, series := range chosen(t) {
 		if !series.UML {
-			continue // only that kernel has fault injection
+			continue // of the kernels with fault injection the fast one
 		}
 		found = true
 		t.Run(series.Name, func(t *testing.T) {
