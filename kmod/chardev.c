@@ -251,7 +251,7 @@ static long netio_ioctl_get_port(struct netio_instance *inst, void __user *arg)
 	if (iface) {
 		g->port = iface->port;
 		g->ifindex = iface->dev->ifindex;
-		g->state = iface->sh->state;
+		g->state = READ_ONCE(iface->sh->state); /* packets change CONGESTED */
 		g->flags = iface->sh->flags;
 		g->nbuf_quota = iface->sh->nbuf_quota;
 		g->mark_bytes = iface->sh->mark_bytes;

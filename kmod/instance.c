@@ -53,15 +53,15 @@ static void netio_lane_pulse(struct netio_lane *lane)
 
 	if (beat != lane->heartbeat || !netio_inq_pending(lane)) {
 		lane->heartbeat = beat;
-		lane->heartbeat_at = jiffies;
+		WRITE_ONCE(lane->heartbeat_at, jiffies);
 		return;
 	}
-	if (time_before(jiffies, lane->heartbeat_at +
+	if (time_before(jiffies, READ_ONCE(lane->heartbeat_at) +
 				 msecs_to_jiffies(min(dead_ms, 3600000U))))
 		return;
 	trace_netio_hung(lane, READ_ONCE(lane->d->inq_tail));
 	netio_outq_unpark(lane);
-	lane->heartbeat_at = jiffies;
+	WRITE_ONCE(lane->heartbeat_at, jiffies);
 }
 
 static void netio_pulse(struct work_struct *work)
@@ -396,7 +396,7 @@ static void netio_inq_hand_over(struct netio_lane *lane)
 	lane->d->inq_start = pos;
 	WRITE_ONCE(lane->p->inq_head, pos);
 	WRITE_ONCE(lane->woken, READ_ONCE(lane->p->sleep_seq));
-	lane->heartbeat_at = jiffies;
+	WRITE_ONCE(lane->heartbeat_at, jiffies);
 }
 
 /* Whether an nbuf is on an InQ still. More may come at any time. */

@@ -60,9 +60,9 @@ struct netio_lane {
 	struct napi_struct napi;
 	struct hrtimer deadman;
 
-	/* the owner's pulse, for the instance's work alone */
+	/* the owner's pulse, for the instance's work alone; a new owner begins anew */
 	u32 heartbeat;		/* sum of what moves */
-	unsigned long heartbeat_at;	/* jiffies */
+	unsigned long heartbeat_at;	/* jiffies; READ_ONCE, WRITE_ONCE */
 } ____cacheline_aligned_in_smp;
 
 /* Ports, a bit each, and a bit for each group of them that has any. */

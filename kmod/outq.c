@@ -722,7 +722,8 @@ static bool netio_forget(struct netio_instance *inst, u32 port, bool pause)
 
 		if (pause)
 			netio_walk_pause(inst, i);
-		if (nb->iport != port)
+		/* Free ones are given to packets from other ports meanwhile. */
+		if (READ_ONCE(nb->iport) != port)
 			continue;
 		/* Its socket may end with its network namespace. */
 		if (nb->skb)
@@ -755,8 +756,13 @@ void netio_outq_unpark(struct netio_lane *lane)
 		struct netio_nb *nb = &inst->nb[i];
 
 		netio_walk_pause(inst, i);
-		if (nb->lane != lane->number || !netio_nb_take(nb))
+		if (READ_ONCE(nb->lane) != lane->number || !netio_nb_take(nb))
 			continue;
+		/* It was free, and a packet on another lane has got it meanwhile. */
+		if (unlikely(nb->lane != lane->number)) {
+			netio_nb_give(nb);
+			continue;
+		}
 		if (nb->skb) {
 			u32 iport = nb->iport;
 
