@@ -53,7 +53,8 @@ func (f *Forwarder) isTunnel(id uint32) bool { return id >= f.dev.Area().Header(
 // one. It is false if the packet is not to go on; then it has been dropped.
 func (w *Worker) decapsulate(p *pkt) bool {
 	t, v := w.tables.VXLAN, &w.vxlan
-	if !packet.ParseVXLAN(p.data, int(p.nb.Total), t.UDPPort, v) || !t.Receives(v.Dst) {
+	// Without a tunnel the carrier is noPort, which a damaged nbuf may say it came from.
+	if t == nil || !packet.ParseVXLAN(p.data, int(p.nb.Total), t.UDPPort, v) || !t.Receives(v.Dst) {
 		return true
 	}
 	if w.tapped {
