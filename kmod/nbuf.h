@@ -65,7 +65,6 @@ u64 netio_clock_tick(struct netio_nb_cache *c, unsigned long ticks);
 static inline u64 netio_clock(struct netio_instance *inst)
 {
 	struct netio_nb_cache *c = this_cpu_ptr(inst->caches);
-
 	unsigned long ticks = jiffies;
 
 	/* It moves on at a tick, and asking for it costs as much as a packet's headers. */

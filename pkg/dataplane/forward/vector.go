@@ -104,12 +104,10 @@ func (w *Worker) other(i, n int) (k int, brings bool) {
 func (w *Worker) preload(ents []uint32) {
 	count, sum := w.area.NbufCount(), uint32(0)
 	for _, e := range ents {
-		i := abi.Param(e)
-		if i >= count {
-			continue
+		if i := abi.Param(e); i < count {
+			b := w.area.NbufBytes(i)
+			sum += uint32(b[0]) + uint32(b[abi.NbufData])
 		}
-		b := w.area.NbufBytes(i)
-		sum += uint32(b[0]) + uint32(b[abi.NbufData])
 	}
 	w.touched += sum
 }
@@ -226,7 +224,8 @@ func (w *Worker) handle(p *pkt) {
 }
 
 // pass forwards a packet of a known flow, unless something about flow or
-// packet wants a closer look. It is what match and finish are for most packets, for all.
+// packet wants a closer look. What forward does in one loop for most packets, it
+// does for all.
 func (w *Worker) pass(p *pkt) bool {
 	ref := p.ref
 	if ref == conntrack.NoRef || !w.conns.Is(ref, &p.key) {
