@@ -11,6 +11,7 @@
 #include "nic.h"
 #include "outq.h"
 #include "packet.h"
+#include "queue.h"
 
 /* An interface whose driver is NetIO's. */
 struct netio_driver {

@@ -6,9 +6,10 @@
 #include "compat.h"
 #include "inq.h"
 #include "iface.h"
-#include "outq.h"
 #include "packet.h"
+#include "queue.h"
 #include "trace.h"
+#include "walk.h"
 
 /* Ports whose backlogs have their turn at a time. */
 #define NETIO_BACKLOGS	16
@@ -30,15 +31,19 @@ static unsigned long *netio_ports_named(struct netio_instance *inst)
 					GFP_KERNEL);
 	u32 i;
 
-	for (i = 0; named && i < inst->nbuf_count; i++) {
+	if (!named)
+		return NULL;
+	/* Another walk may have taken an nbuf for a moment. */
+	netio_walk_begin(inst);
+	for (i = 0; i < inst->nbuf_count; i++) {
 		struct netio_nb *nb = &inst->nb[i];
 		u32 port = READ_ONCE(nb->buf->eport);
 
+		netio_walk_pause(inst, i);
 		if (READ_ONCE(nb->owner) == NETIO_NB_PROCESS && port < inst->port_max)
 			__set_bit(array_index_nospec(port, inst->port_max), named);
-		if (!(i % NETIO_WALK))
-			cond_resched();
 	}
+	netio_walk_end(inst);
 	return named;
 }
 
@@ -172,7 +177,7 @@ void netio_iface_remove(struct netio_iface *iface)
 	spin_lock_bh(&inst->wait_lock);
 	netio_backlog_unwait(iface);
 	spin_unlock_bh(&inst->wait_lock);
-	netio_outq_forget(inst, iface->port);
+	netio_walk_forget(inst, iface->port);
 	WRITE_ONCE(iface->sh->state, 0);
 	iface->sh->mtu = 0;
 	iface->sh->nbuf_quota = 0;

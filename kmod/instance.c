@@ -15,6 +15,7 @@
 #include "outq.h"
 #include "show.h"
 #include "trace.h"
+#include "walk.h"
 
 #define NETIO_NBUFS_DEFAULT	8192
 #define NETIO_PORTS_DEFAULT	65536
@@ -60,7 +61,7 @@ static void netio_lane_pulse(struct netio_lane *lane)
 				 msecs_to_jiffies(min(dead_ms, 3600000U))))
 		return;
 	trace_netio_hung(lane, READ_ONCE(lane->d->inq_tail));
-	netio_outq_unpark(lane);
+	netio_walk_unpark(lane);
 	WRITE_ONCE(lane->heartbeat_at, jiffies);
 }
 

@@ -13,8 +13,8 @@
 
 #include "compat.h"
 #include "nic.h"
-#include "outq.h"
 #include "packet.h"
+#include "queue.h"
 #include "trace.h"
 
 /* Destinations whose next hop a processor remembers. */

@@ -7,6 +7,7 @@
 #include "nic.h"
 #include "outq.h"
 #include "packet.h"
+#include "queue.h"
 #include "trace.h"
 
 /* What deadman_us is if the process does not say, and its bounds. */
@@ -406,50 +407,6 @@ static __always_inline u32 netio_next(struct netio_instance *inst, struct netio_
 
 /* --- delivery, under out_lock alone ------------------------------------- */
 
-static bool netio_over_mark(const struct netio_port *sh)
-{
-	u32 mark = READ_ONCE(sh->mark_bytes);
-
-	return mark && READ_ONCE(sh->q_bytes) > mark;
-}
-
-bool netio_congestion(struct netio_iface *iface)
-{
-	struct netio_port *sh = iface->sh;
-	bool was = READ_ONCE(sh->state) & NETIO_PORT_S_CONGESTED, is, now;
-
-	smp_mb(); /* the caller's change before the look */
-	now = netio_over_mark(sh);
-	do {
-		is = now;
-		if (is)
-			atomic_or(NETIO_PORT_S_CONGESTED, (atomic_t *)&sh->state);
-		else
-			atomic_andnot(NETIO_PORT_S_CONGESTED, (atomic_t *)&sh->state);
-		smp_mb(); /* of several who write, the last one looks again */
-		now = netio_over_mark(sh);
-	} while (now != is);
-	return is != was;
-}
-
-void netio_queued(struct netio_iface *iface, int packets, int bytes)
-{
-	struct netio_port *sh = iface->sh;
-	u32 mark, now, before;
-
-	atomic_add(packets, (atomic_t *)&sh->q_packets);
-	now = atomic_add_return(bytes, (atomic_t *)&sh->q_bytes);
-	/* After the bytes: who changes it looks at them afterwards. */
-	mark = READ_ONCE(sh->mark_bytes);
-	if (likely(!mark))
-		return;
-	before = now - bytes;
-	if ((before > mark) == (now > mark))
-		return;
-	netio_congestion(iface);
-	netio_event_qos(iface->inst, iface->port);
-}
-
 /*
  * A knet's queue is what one run delivers: it is there for a moment, and counted
  * if somebody wants to be told of it.
@@ -682,105 +639,6 @@ void netio_outq_nudge(struct netio_lane *lane)
 	if (netio_outq_ready(lane))
 		napi_schedule(&lane->napi);
 	local_bh_enable();
-}
-
-void netio_walk_begin(struct netio_instance *inst)
-	__acquires(&inst->walk_lock)
-{
-	/* Off before the count: a softirq here would wait for this. */
-	local_bh_disable();
-	atomic_inc(&inst->walkers);
-	write_lock(&inst->walk_lock);
-}
-
-void netio_walk_end(struct netio_instance *inst)
-	__releases(&inst->walk_lock)
-{
-	write_unlock(&inst->walk_lock);
-	atomic_dec(&inst->walkers);
-	local_bh_enable();
-}
-
-void netio_walk_pause(struct netio_instance *inst, u32 i)
-{
-	if (!i || i % NETIO_WALK)
-		return;
-	netio_walk_end(inst);
-	cond_resched();
-	netio_walk_begin(inst);
-}
-
-/* One walk for what was received from a port; false: FETCH may have moved some. */
-static bool netio_forget(struct netio_instance *inst, u32 port, bool pause)
-{
-	struct netio_port *sh = &inst->ports[port];
-	u32 i;
-
-	netio_walk_begin(inst);
-	for (i = 0; i < inst->nbuf_count; i++) {
-		struct netio_nb *nb = &inst->nb[i];
-
-		if (pause)
-			netio_walk_pause(inst, i);
-		/* Free ones are given to packets from other ports meanwhile. */
-		if (READ_ONCE(nb->iport) != port)
-			continue;
-		/* Its socket may end with its network namespace. */
-		if (nb->skb)
-			skb_orphan(nb->skb);
-		atomic_dec((atomic_t *)&sh->nbufs);
-		atomic_sub(nb->parked, (atomic_t *)&sh->parked_bytes);
-		nb->iport = 0;
-	}
-	netio_walk_end(inst);
-	return !atomic_read((atomic_t *)&sh->nbufs);
-}
-
-void netio_outq_forget(struct netio_instance *inst, u32 port)
-{
-	if (!atomic_read((atomic_t *)&inst->ports[port].nbufs))
-		return;
-	if (!netio_forget(inst, port, true))
-		netio_forget(inst, port, false);
-}
-
-void netio_outq_unpark(struct netio_lane *lane)
-{
-	struct netio_instance *inst = lane->inst;
-	struct sk_buff_head drop;
-	u32 i;
-
-	__skb_queue_head_init(&drop);
-	netio_walk_begin(inst);
-	for (i = 0; i < inst->nbuf_count; i++) {
-		struct netio_nb *nb = &inst->nb[i];
-
-		netio_walk_pause(inst, i);
-		if (READ_ONCE(nb->lane) != lane->number || !netio_nb_take(nb))
-			continue;
-		/* It was free, and a packet on another lane has got it meanwhile. */
-		if (unlikely(nb->lane != lane->number)) {
-			netio_nb_give(nb);
-			continue;
-		}
-		if (nb->skb) {
-			u32 iport = nb->iport;
-
-			if (nb->parked) {
-				atomic64_sub(nb->parked, &inst->parked);
-				if (iport)
-					atomic_sub(nb->parked,
-						   (atomic_t *)&inst->ports[iport].parked_bytes);
-				nb->parked = 0;
-				nb->lost = 1;
-			}
-			__skb_queue_tail(&drop, nb->skb);
-			nb->skb = NULL;
-		}
-		netio_nb_give(nb);
-	}
-	netio_walk_end(inst);
-	__skb_queue_purge(&drop);
 }
 
 void netio_outq_drain(struct netio_lane *lane)

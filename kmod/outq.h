@@ -28,16 +28,6 @@ void netio_outq_kick(struct netio_lane *lane);
 /* Starts the service if there is work, for an owner that died before its KICK. */
 void netio_outq_nudge(struct netio_lane *lane);
 
-/* Keeps the OutQs' services away from who walks over all nbufs, softirqs off. */
-void netio_walk_begin(struct netio_instance *inst);
-void netio_walk_end(struct netio_instance *inst);
-
-/* Nbufs that are walked over at a time. */
-#define NETIO_WALK	1024
-
-/* At nbuf i of a walk: lets others have their turn, now and then. May sleep. */
-void netio_walk_pause(struct netio_instance *inst, u32 i);
-
 /* Whether an entry is of this pass over the ring: NETIO_TOGGLE(), in fewer steps. */
 static inline bool netio_present(const struct netio_lane *lane, u32 entry, u32 pos)
 {
@@ -59,21 +49,6 @@ static inline void netio_outq_hint(struct netio_lane *lane)
 	if (READ_ONCE(lane->awake) && netio_outq_ready(lane))
 		napi_schedule(&lane->napi);
 }
-
-/* Counts packets of one port into or out of its transmit queue length. */
-void netio_queued(struct netio_iface *iface, int packets, int bytes);
-
-/*
- * Has the port's CONGESTED say what its queue is, after either has changed; true:
- * that is something else than before.
- */
-bool netio_congestion(struct netio_iface *iface);
-
-/* What was received from a port is charged to nobody any more. */
-void netio_outq_forget(struct netio_instance *inst, u32 port);
-
-/* Frees the packets, not the nbufs, that wait on the lane's InQ. */
-void netio_outq_unpark(struct netio_lane *lane);
 
 /*
  * Carries out all that is on the OutQ and begins it anew behind that. No owner
