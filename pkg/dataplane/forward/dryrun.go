@@ -144,7 +144,7 @@ func (w *Worker) try() {
 func (w *Worker) shadow(area *abi.Area, conns *conntrack.Table) *Worker {
 	s := &Worker{
 		lane: w.lane, area: area, tables: w.tables, gen: w.gen, carrier: w.carrier, tunnels: w.tunnels, ipID: w.ipID,
-		conns: conns, timeouts: w.timeouts, frags: w.frags, clock: w.clock, epoch: w.epoch, log: w.log,
+		conns: conns, timeouts: w.timeouts, frags: w.frags, clock: w.clock, epoch: w.epoch,
 		ports: make([]*PortCounters, len(w.ports)), affinity: w.affinity, peers: w.peers,
 		dry: &dryRun{tables: w.tables, lane: -1},
 	}

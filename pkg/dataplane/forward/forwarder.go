@@ -33,11 +33,6 @@ type Options struct {
 	// MaxConnections is the capacity in all; 0 for 262144. It is fixed for the
 	// process: a snapshot with another number takes effect at the next start.
 	MaxConnections int
-	// Nice is the niceness of the workers' threads, see setpriority(2): what they do
-	// the kernel's own network does before any process gets the CPU. Without
-	// CAP_SYS_NICE a negative one has no effect. 0 leaves it as it is. They are
-	// batch threads (SCHED_BATCH) in any case.
-	Nice int
 	// Poll is how long a busy worker polls before it sleeps; 0: not at all. An idle
 	// one polls for a quarter of it.
 	Poll   time.Duration
@@ -108,7 +103,7 @@ func New(o Options) (*Forwarder, error) {
 			return nil, err
 		}
 		w := newWorker(o.Device, lane, &f.tables, conns, f.Events.Worker(lane), f.Captures.Tap(lane))
-		w.peers, w.affinity, w.nice, w.poll, w.log = p, shared, o.Nice, o.Poll, f.log
+		w.peers, w.affinity, w.poll = p, shared, o.Poll
 		f.workers = append(f.workers, w)
 	}
 	if p != nil {

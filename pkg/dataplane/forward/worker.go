@@ -6,12 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"runtime"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"netio.dev/netio/pkg/dataplane/abi"
 	"netio.dev/netio/pkg/dataplane/config"
@@ -20,6 +16,7 @@ import (
 	"netio.dev/netio/pkg/dataplane/observe"
 	"netio.dev/netio/pkg/dataplane/packet"
 	"netio.dev/netio/pkg/dataplane/ring"
+	"netio.dev/netio/pkg/dataplane/timeslice"
 )
 
 // noPort is no port's number.
@@ -78,9 +75,7 @@ type Worker struct {
 	asked    int
 	wantAt   time.Duration // when to ask for nbufs again
 	clock    func() time.Duration
-	nice     int
 	poll     time.Duration // how long before it sleeps, if it is busy
-	log      *slog.Logger
 
 	ents  [vectorSize]uint32
 	carry int // entries of an unfinished chain at the front of ents
@@ -92,6 +87,7 @@ type Worker struct {
 	now     time.Duration // CLOCK_MONOTONIC, once per vector
 	ms      uint32        // the same for the connection table
 	swept   time.Duration
+	renewed time.Duration // Go's time slice
 	last    time.Duration // when the last packet came
 	gap     time.Duration // between vectors, on average
 	mail    mailbox
@@ -126,13 +122,8 @@ type Worker struct {
 	dry *dryRun
 }
 
-// Run forwards until ctx is done. It locks its goroutine to a thread, which ends
-// with the goroutine: its scheduling is no other's.
+// Run forwards until ctx is done.
 func (w *Worker) Run(ctx context.Context) error {
-	runtime.LockOSThread()
-	if err := setScheduling(w.nice); err != nil {
-		w.log.Warn("the worker runs at the priority of other processes, and is slower under load; give it CAP_SYS_NICE", "lane", w.lane, "nice", w.nice, "error", err)
-	}
 	stop := context.AfterFunc(ctx, func() { _ = w.dev.Wake(w.lane) })
 	defer stop()
 	defer w.mail.close()
@@ -140,6 +131,10 @@ func (w *Worker) Run(ctx context.Context) error {
 		n, err := w.turn()
 		if err != nil {
 			return fmt.Errorf("lane %d: %w", w.lane, err)
+		}
+		if w.now-w.renewed >= timeslice.Every {
+			w.renewed = w.now
+			timeslice.Renew() // now that nothing waits
 		}
 		if n > 0 || w.mail.pending.Load() {
 			continue
@@ -158,25 +153,6 @@ func (w *Worker) Run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("lane %d: wait for packets: %w", w.lane, err)
 		}
-	}
-	return nil
-}
-
-// setScheduling makes the thread a batch thread of a niceness, or 0 of the one that
-// it has (sched(7)). Batch threads do not take the processor from who wakes them: a
-// process that sends several packets has sent all of them when the worker runs.
-func setScheduling(nice int) error {
-	attr, err := unix.SchedGetAttr(0, 0)
-	if err != nil {
-		return err
-	}
-	attr.Policy = unix.SCHED_BATCH
-	if nice == 0 {
-		return unix.SchedSetAttr(0, attr, 0)
-	}
-	attr.Nice = int32(nice)
-	if err := unix.SchedSetAttr(0, attr, 0); err != nil {
-		return errors.Join(err, setScheduling(0))
 	}
 	return nil
 }

@@ -75,7 +75,7 @@ netio-agent or anything else that speaks its gRPC interface.`,
 	f.IntVar(&o.lanes, "lanes", 1, fmt.Sprintf("lanes of the device, a worker thread each; 1 to %d", abi.LanesMax))
 	f.IntVar(&o.nbufs, "nbufs", soft.DefaultNbufs, "packet buffers of 2 KiB")
 	f.IntVar(&o.maxConnections, "max-connections", 0, "capacity of the connection table; 0: what the configuration says, or 262144")
-	f.IntVar(&o.nice, "nice", defaultNice(), "niceness of the worker threads, -20 to 19; negative ones need CAP_SYS_NICE")
+	f.IntVar(&o.nice, "nice", defaultNice(), "niceness of the worker process, -20 to 19; negative ones need CAP_SYS_NICE")
 	f.DurationVar(&o.poll, "poll", defaultPoll(), fmt.Sprintf("how long a worker under load polls before it sleeps, at most %v: longer for less delay and fewer system calls, shorter for less CPU time", maxPoll))
 	f.BoolVar(&o.takeOver, "take-over", false, "take over from a forwarder that runs with this run directory, within milliseconds; it stays, and goes on if this one ends")
 	f.StringVar(&o.forwarding, "forwarding-file", "", "make this `FILE` when it forwards, and remove it before: a sign for who waits for this forwarder and for no other one")

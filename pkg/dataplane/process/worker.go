@@ -34,9 +34,12 @@ type worker struct {
 }
 
 func (w *worker) run(ctx context.Context) error {
+	if err := prioritize(w.nice); err != nil {
+		w.log.Warn("workers run at the priority of other processes, and are slower under load; give CAP_SYS_NICE", "nice", w.nice, "error", err)
+	}
 	snapshot := filepath.Join(w.runDir, snapshotFile)
 	f, err := forward.New(forward.Options{
-		Device: w.dev, StateDir: w.runDir, MaxConnections: w.connections(snapshot), Nice: w.nice, Poll: w.poll, Logger: w.log,
+		Device: w.dev, StateDir: w.runDir, MaxConnections: w.connections(snapshot), Poll: w.poll, Logger: w.log,
 	})
 	if err != nil {
 		return fmt.Errorf("make forwarder: %w", err)

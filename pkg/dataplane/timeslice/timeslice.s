@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Lets the compiler accept a function that is elsewhere, in the runtime.
