@@ -10,25 +10,27 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// counters of a topology over a time. Those of a forwarder are of all its threads.
+// counters of a topology over a time.
 type counters struct {
-	packets, bytes     uint64 // that pods have sent
-	forwarded          bool   // by a process
-	syscalls, switches uint64
-	copied             uint64
-	copyCounted        bool
+	packets, bytes uint64 // that pods have sent
+	forwarded      bool   // by a process
+	worker, others thread // of it: the thread that forwards, and all else together
+	copied         uint64
+	copyCounted    bool
 }
 
 // values are those per million packets, and per packet.
 func (c counters) values() map[string]float64 {
 	v := map[string]float64{"bytes_per_packet": float64(c.bytes) / float64(c.packets)}
 	if c.forwarded {
-		v["syscalls"] = 1e6 * float64(c.syscalls) / float64(c.packets)
-		v["switches"] = 1e6 * float64(c.switches) / float64(c.packets)
+		perMillion := func(n uint64) float64 { return 1e6 * float64(n) / float64(c.packets) }
+		v["syscalls"], v["switches"] = perMillion(c.worker.syscalls), perMillion(c.worker.switches)
+		v["others_syscalls"], v["others_switches"] = perMillion(c.others.syscalls), perMillion(c.others.switches)
 	}
 	if c.copyCounted {
 		v["copied"] = float64(c.copied) / float64(c.packets)
@@ -36,38 +38,39 @@ func (c counters) values() map[string]float64 {
 	return v
 }
 
-// watch counts what happens during f. Threads must not come or go.
+// watch counts what happens during f.
 func watch(t topology, p pair, f func() error) (c counters, err error) {
 	pid, err := t.forwarder()
 	if err != nil {
 		return c, err
 	}
-	stop := func() (uint64, error) { return 0, nil }
+	stop := func() (map[int]thread, error) { return nil, nil }
 	if pid != 0 {
-		if stop, err = countSyscalls(pid); err != nil {
+		if stop, err = countThreads(pid); err != nil {
 			return c, err
 		}
 	}
-	before, err := readCounters(t, p, pid)
+	before, err := readCounters(t, p)
 	if err == nil {
 		err = f()
 	}
-	after, readErr := readCounters(t, p, pid)
-	syscalls, stopErr := stop()
+	after, readErr := readCounters(t, p)
+	threads, stopErr := stop()
 	if err := errors.Join(err, readErr, stopErr); err != nil {
 		return c, err
 	}
 	if after.packets == before.packets {
 		return c, errors.New("no packet was sent")
 	}
-	return counters{
-		packets: after.packets - before.packets, bytes: after.bytes - before.bytes,
-		forwarded: pid != 0, syscalls: syscalls, switches: after.switches - before.switches,
+	c = counters{
+		packets: after.packets - before.packets, bytes: after.bytes - before.bytes, forwarded: pid != 0,
 		copied: after.copied - before.copied, copyCounted: after.copyCounted,
-	}, nil
+	}
+	c.worker, c.others = busiest(threads)
+	return c, nil
 }
 
-func readCounters(t topology, p pair, pid int) (c counters, err error) {
+func readCounters(t topology, p pair) (c counters, err error) {
 	if c.copied, c.copyCounted, err = t.copied(); err != nil {
 		return c, err
 	}
@@ -80,10 +83,7 @@ func readCounters(t topology, p pair, pid int) (c counters, err error) {
 		c.packets += statistics.TxPackets
 		c.bytes += statistics.TxBytes
 	}
-	if pid != 0 {
-		c.switches, err = switches(pid)
-	}
-	return c, err
+	return c, nil
 }
 
 func threads(pid int) ([]int, error) {
@@ -102,29 +102,58 @@ func threads(pid int) ([]int, error) {
 	return tids, nil
 }
 
+// thread is what a thread of a forwarder has done.
+type thread struct {
+	cpu                time.Duration
+	syscalls, switches uint64
+}
+
+// busiest separates the thread that took the most CPU time from the others.
+func busiest(all map[int]thread) (most, others thread) {
+	for _, t := range all {
+		if t.cpu > most.cpu {
+			t, most = most, t
+		}
+		others.cpu += t.cpu
+		others.syscalls += t.syscalls
+		others.switches += t.switches
+	}
+	return most, others
+}
+
 var switchLine = regexp.MustCompile(`(?m)^(?:non)?voluntary_ctxt_switches:\s+(\d+)$`)
 
-// switches are the context switches of a process's threads.
-func switches(pid int) (uint64, error) {
+// readThreads returns CPU time and context switches of a process's threads.
+func readThreads(pid int) (map[int]thread, error) {
 	tids, err := threads(pid)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	sum := uint64(0)
+	all := map[int]thread{}
 	for _, tid := range tids {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/status", pid, tid))
+		dir := fmt.Sprintf("/proc/%d/task/%d/", pid, tid)
+		status, err := os.ReadFile(dir + "status")
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		for _, match := range switchLine.FindAllSubmatch(text, -1) {
+		var t thread
+		for _, match := range switchLine.FindAllSubmatch(status, -1) {
 			n, err := strconv.ParseUint(string(match[1]), 10, 64)
 			if err != nil {
-				return 0, err
+				return nil, err
 			}
-			sum += n
+			t.switches += n
 		}
+		stat, err := os.ReadFile(dir + "schedstat")
+		if err != nil {
+			return nil, err
+		}
+		if _, err := fmt.Sscan(string(stat), &t.cpu); err != nil {
+			return nil, fmt.Errorf("%sschedstat: %q: %w", dir, stat, err)
+		}
+		all[tid] = t
 	}
-	return sum, nil
+	return all, nil
 }
 
 // sysEnter is the tracepoint that all system calls pass.
@@ -135,43 +164,52 @@ const perThread = "hist:keys=common_pid:size=4096"
 
 var countLine = regexp.MustCompile(`(?m)^\{ common_pid:\s+(\d+) \} hitcount:\s+(\d+)$`)
 
-// countSyscalls counts the system calls of a process's threads until it is stopped.
-func countSyscalls(pid int) (stop func() (uint64, error), err error) {
+// countThreads counts what the threads of a process do until it is stopped.
+func countThreads(pid int) (stop func() (map[int]thread, error), err error) {
+	before, err := readThreads(pid)
+	if err != nil {
+		return nil, err
+	}
 	trigger := filepath.Join(sysEnter, "trigger")
 	if err := os.WriteFile(trigger, []byte(perThread), 0); err != nil {
 		return nil, fmt.Errorf("count system calls: %w", err)
 	}
-	return func() (uint64, error) {
-		text, err := os.ReadFile(filepath.Join(sysEnter, "hist"))
-		err = errors.Join(err, os.WriteFile(trigger, []byte("!"+perThread), 0))
-		if err != nil {
-			return 0, fmt.Errorf("count system calls: %w", err)
+	return func() (map[int]thread, error) {
+		text, textErr := os.ReadFile(filepath.Join(sysEnter, "hist"))
+		after, afterErr := readThreads(pid)
+		if err := errors.Join(textErr, afterErr, os.WriteFile(trigger, []byte("!"+perThread), 0)); err != nil {
+			return nil, fmt.Errorf("count system calls: %w", err)
 		}
-		return sumOf(string(text), pid)
+		counts, err := parseHistogram(string(text))
+		if err != nil {
+			return nil, err
+		}
+		for tid, t := range after {
+			t.cpu -= before[tid].cpu
+			t.switches -= before[tid].switches
+			t.syscalls = counts[tid]
+			after[tid] = t
+		}
+		return after, nil
 	}, nil
 }
 
-func sumOf(histogram string, pid int) (uint64, error) {
-	tids, err := threads(pid)
-	if err != nil {
-		return 0, err
-	}
+// parseHistogram returns the counts by thread.
+func parseHistogram(histogram string) (map[int]uint64, error) {
 	if !strings.Contains(histogram, "Totals:") {
-		return 0, fmt.Errorf("no histogram of system calls: %q", histogram)
+		return nil, fmt.Errorf("no histogram of system calls: %q", histogram)
 	}
-	sum := uint64(0)
+	counts := map[int]uint64{}
 	for _, match := range countLine.FindAllStringSubmatch(histogram, -1) {
-		n, err := strconv.ParseUint(match[2], 10, 64)
+		tid, err := strconv.Atoi(match[1])
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		for _, tid := range tids {
-			if match[1] == strconv.Itoa(tid) {
-				sum += n
-			}
+		if counts[tid], err = strconv.ParseUint(match[2], 10, 64); err != nil {
+			return nil, err
 		}
 	}
-	return sum, nil
+	return counts, nil
 }
 
 // pin has all threads of a process run on one CPU.

@@ -3,33 +3,51 @@
 package main
 
 import (
-	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"strings"
 	"testing"
 )
 
-func TestSumOf(t *testing.T) {
-	pid := os.Getpid()
-	histogram := fmt.Sprintf(`# event histogram
+func TestParseHistogram(t *testing.T) {
+	counts, err := parseHistogram(`# event histogram
 #
 # trigger info: hist:keys=common_pid:vals=hitcount:sort=hitcount:size=4096 [active]
 #
 
 { common_pid:          0 } hitcount:          3
-{ common_pid: %10d } hitcount:         39
+{ common_pid:       4711 } hitcount:         39
 
 Totals:
     Hits: 42
     Entries: 2
     Dropped: 0
-`, pid)
-	if n, err := sumOf(histogram, pid); err != nil || n != 39 {
-		t.Errorf("got %d, %v", n, err)
+`)
+	if want := map[int]uint64{0: 3, 4711: 39}; err != nil || !maps.Equal(counts, want) {
+		t.Errorf("got %v, %v; want %v", counts, err, want)
 	}
-	if _, err := sumOf("", pid); err == nil {
+	if _, err := parseHistogram(""); err == nil {
 		t.Error("no histogram: no error")
+	}
+}
+
+func TestBusiest(t *testing.T) {
+	for range 10 { // maps are in any order
+		most, others := busiest(map[int]thread{1: {3, 1, 2}, 2: {9, 10, 20}, 3: {4, 100, 200}})
+		if most != (thread{9, 10, 20}) || others != (thread{7, 101, 202}) {
+			t.Fatalf("got %v and %v", most, others)
+		}
+	}
+}
+
+func TestReadThreads(t *testing.T) {
+	threads, err := readThreads(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most, others := busiest(threads); most.cpu == 0 || most.switches+others.switches == 0 {
+		t.Errorf("got %v", threads)
 	}
 }
 
