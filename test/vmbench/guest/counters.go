@@ -29,7 +29,7 @@ func (c counters) values() map[string]float64 {
 	v := map[string]float64{"bytes_per_packet": float64(c.bytes) / float64(c.packets)}
 	if c.forwarded {
 		perMillion := func(n uint64) float64 { return 1e6 * float64(n) / float64(c.packets) }
-		v["syscalls"], v["switches"] = perMillion(c.worker.syscalls), perMillion(c.worker.switches)
+		v["syscalls"], v["switches"], v["preemptions"] = perMillion(c.worker.syscalls), perMillion(c.worker.switches), perMillion(c.worker.preemptions)
 		v["others_syscalls"], v["others_switches"] = perMillion(c.others.syscalls), perMillion(c.others.switches)
 	}
 	if c.copyCounted {
@@ -104,8 +104,10 @@ func threads(pid int) ([]int, error) {
 
 // thread is what a thread of a forwarder has done.
 type thread struct {
-	cpu                time.Duration
-	syscalls, switches uint64
+	cpu         time.Duration
+	syscalls    uint64
+	switches    uint64 // as it waits
+	preemptions uint64 // as another thread of the machine's gets its CPU
 }
 
 // busiest separates the thread that took the most CPU time from the others.
@@ -117,11 +119,12 @@ func busiest(all map[int]thread) (most, others thread) {
 		others.cpu += t.cpu
 		others.syscalls += t.syscalls
 		others.switches += t.switches
+		others.preemptions += t.preemptions
 	}
 	return most, others
 }
 
-var switchLine = regexp.MustCompile(`(?m)^(?:non)?voluntary_ctxt_switches:\s+(\d+)$`)
+var switchLine = regexp.MustCompile(`(?m)^(non)?voluntary_ctxt_switches:\s+(\d+)$`)
 
 // readThreads returns CPU time and context switches of a process's threads.
 func readThreads(pid int) (map[int]thread, error) {
@@ -138,11 +141,15 @@ func readThreads(pid int) (map[int]thread, error) {
 		}
 		var t thread
 		for _, match := range switchLine.FindAllSubmatch(status, -1) {
-			n, err := strconv.ParseUint(string(match[1]), 10, 64)
+			n, err := strconv.ParseUint(string(match[2]), 10, 64)
 			if err != nil {
 				return nil, err
 			}
-			t.switches += n
+			if len(match[1]) > 0 {
+				t.preemptions = n
+			} else {
+				t.switches = n
+			}
 		}
 		stat, err := os.ReadFile(dir + "schedstat")
 		if err != nil {
@@ -187,6 +194,7 @@ func countThreads(pid int) (stop func() (map[int]thread, error), err error) {
 		for tid, t := range after {
 			t.cpu -= before[tid].cpu
 			t.switches -= before[tid].switches
+			t.preemptions -= before[tid].preemptions
 			t.syscalls = counts[tid]
 			after[tid] = t
 		}

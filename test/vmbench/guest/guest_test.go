@@ -34,8 +34,8 @@ Totals:
 
 func TestBusiest(t *testing.T) {
 	for range 10 { // maps are in any order
-		most, others := busiest(map[int]thread{1: {3, 1, 2}, 2: {9, 10, 20}, 3: {4, 100, 200}})
-		if most != (thread{9, 10, 20}) || others != (thread{7, 101, 202}) {
+		most, others := busiest(map[int]thread{1: {3, 1, 2, 3}, 2: {9, 10, 20, 30}, 3: {4, 100, 200, 300}})
+		if most != (thread{9, 10, 20, 30}) || others != (thread{7, 101, 202, 303}) {
 			t.Fatalf("got %v and %v", most, others)
 		}
 	}
@@ -54,7 +54,7 @@ func TestReadThreads(t *testing.T) {
 func TestSwitches(t *testing.T) {
 	text := "Name:\tx\nvoluntary_ctxt_switches:\t7\nnonvoluntary_ctxt_switches:\t11\n"
 	matches := switchLine.FindAllStringSubmatch(text, -1)
-	if len(matches) != 2 || matches[0][1] != "7" || matches[1][1] != "11" {
+	if len(matches) != 2 || matches[0][2] != "7" || matches[1][2] != "11" || len(matches[0][1]) > 0 {
 		t.Errorf("got %v", matches)
 	}
 }
